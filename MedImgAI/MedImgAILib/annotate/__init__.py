@@ -1,0 +1,1 @@
+"""Annotation quality: comparison of segmentations."""

@@ -1,0 +1,1 @@
+"""Enhancement: smoothing, bias correction, contrast."""

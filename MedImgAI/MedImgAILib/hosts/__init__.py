@@ -1,0 +1,1 @@
+"""Hosts: the only place that touches MRML nodes, files and HTTP."""

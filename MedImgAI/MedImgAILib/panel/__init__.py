@@ -1,0 +1,1 @@
+"""The shared task panel of the three modules (Qt through Slicer)."""

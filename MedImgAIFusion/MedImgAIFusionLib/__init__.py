@@ -1,0 +1,1 @@
+"""Fusion: registration, then fusion at image, feature, decision and model level."""

@@ -1,0 +1,1 @@
+"""Reconstruction: from raw data to a volume in the right place."""
