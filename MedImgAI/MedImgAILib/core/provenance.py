@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import is_dataclass, replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 from .. import __version__
 
@@ -13,7 +13,7 @@ class Stopwatch:
     """Start time (UTC) and elapsed seconds."""
 
     def __init__(self):
-        self.started = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        self.started = datetime.now(UTC).isoformat(timespec="seconds")
         self._tick = time.perf_counter()
 
     @property
@@ -44,7 +44,7 @@ def stamp(task, outputs: dict, inputs: dict, parameters: dict, context, watch: S
         "device": context.device_used,
         "models": dict(context.models),
         "started": watch.started,
-        "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": watch.seconds,
     }
     stamped = {}
