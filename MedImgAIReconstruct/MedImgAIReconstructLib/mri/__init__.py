@@ -1,0 +1,1 @@
+"""Magnetic-resonance raw data to images."""
