@@ -89,12 +89,12 @@ def test_shepp_logan_from_its_analytic_transform(shape):
     assert flat.mean() > 0.4
     error = image - around[0]
     assert np.abs(error[flat]).mean() < 0.01
+    assert error[flat & (around[0] > 0.1)].mean() == pytest.approx(0, abs=0.001)
     # Half a voxel of shift would be 0.5 here; the magnitude of the ringing costs some hundredths.
     truth = np.mean([shepp_logan(shape, rows + dy, columns + dx) for dy in fine / 5 for dx in fine / 5], axis=0)
     for axis in (0, 1):
         center = [(np.arange(shape[axis]) * v.sum(1 - axis)).sum() / v.sum() for v in (image, truth)]
         assert center[0] == pytest.approx(center[1], abs=0.1)
-    assert image.mean() == pytest.approx(truth.mean(), rel=0.01)
 
 
 def test_coils_are_combined_by_root_sum_of_squares():
