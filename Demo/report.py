@@ -19,7 +19,8 @@ table { border-collapse:collapse; margin:14px 0; font-size:14px; background:whit
 th,td { border:1px solid var(--line); padding:5px 12px; text-align:right; }
 th { background:#eaf0f5; } th:first-child,td:first-child { text-align:left; }
 .notice { border-left:4px solid #d08a00; background:#fff6e0; padding:8px 14px; }
-details { margin:10px 0; } pre { background:white; border:1px solid var(--line); padding:12px; overflow:auto; font-size:12px; }
+details { margin:10px 0; }
+pre { background:white; border:1px solid var(--line); padding:12px; overflow:auto; font-size:12px; }
 """
 
 

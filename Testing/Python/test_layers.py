@@ -17,7 +17,7 @@ def layer(module: str) -> str:
     parts = module.split(".")
     if parts[0] != "MedImgAILib":
         return "tasks"
-    if len(parts) == 1:
+    if len(parts) == 1 or parts[1].startswith("__"):
         return "core"  # the package itself holds the version only
     return parts[1] if parts[1] in LEVELS else "tasks"
 
