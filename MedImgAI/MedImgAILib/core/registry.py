@@ -1,16 +1,25 @@
-"""Finds the tasks: every :class:`Task` subclass with an ``id`` in the MedImgAI libraries."""
+"""Finds the tasks: every :class:`Task` subclass with an ``id`` in the MedImgAI libraries and in the user's own.
+
+A user adds task files without touching the product: the environment variable ``MEDIMGAI_EXTRA_LIBRARIES`` lists
+folders of such files, separated as in ``PATH``. A folder is imported as a package of its own name, so that its
+files may import one another; the worker process inherits the variable and finds the same tasks.
+"""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
 import logging
+import os
 import pkgutil
+import sys
+from pathlib import Path
 
 from .errors import InputError
 from .task import Task
 
 LIBRARIES = ("MedImgAILib", "MedImgAIReconstructLib", "MedImgAIFusionLib")
+EXTRA_LIBRARIES = "MEDIMGAI_EXTRA_LIBRARIES"
 _NOT_TASKS = {"core", "hosts", "runners", "panel"}
 
 logger = logging.getLogger("MedImgAI")
@@ -25,6 +34,22 @@ class Registry:
         for library in libraries:
             if importlib.util.find_spec(library) is not None:
                 self._collect(importlib.import_module(library), library)
+        for folder in filter(None, os.environ.get(EXTRA_LIBRARIES, "").split(os.pathsep)):
+            self._collect_folder(Path(folder).resolve())
+
+    def _collect_folder(self, folder: Path):
+        try:
+            if str(folder.parent) not in sys.path:
+                sys.path.append(str(folder.parent))
+                importlib.invalidate_caches()
+            package = importlib.import_module(folder.name)
+            if Path(next(iter(package.__path__))).resolve() != folder:
+                raise ImportError(f"another package is called '{folder.name}' too; rename the folder")
+        except Exception as error:
+            self.failures[str(folder)] = f"{type(error).__name__}: {error}"
+            logger.exception("The tasks in %s are not available.", folder)
+            return
+        self._collect(package, folder.name)
 
     def _collect(self, package, library: str):
         for info in pkgutil.iter_modules(package.__path__):
