@@ -32,7 +32,7 @@ class Gaussian(Task):
         result = image.array.astype(np.float32)
         buffer = np.empty_like(result)
         for axis, spacing in enumerate(image.geometry.spacing_kji):
-            if image.array.shape[axis] > 1:
+            if image.array.shape[axis] > 1 and parameters.sigma_mm > 0:
                 gaussian_filter1d(result, parameters.sigma_mm / spacing, axis=axis, output=buffer, mode="nearest")
                 result, buffer = buffer, result
             context.progress((axis + 1) / 3)
