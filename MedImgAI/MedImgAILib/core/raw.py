@@ -14,9 +14,18 @@ from .geometry import Geometry
 class ScanGeometry:
     """How projections were taken, in the scanner's frame.
 
-    The rotation axis is the scanner's z. At angle θ a parallel ray runs along (−sin θ, cos θ, 0) and the detector's
-    column axis u along (cos θ, sin θ, 0); its row axis v along z. A source at distance
-    ``source_to_isocenter_mm`` lies at −(−sin θ, cos θ, 0) times that distance.
+    The rotation axis is the scanner's z axis, x = y = 0. At view angle θ the unit vectors are
+    e_u = (cos θ, sin θ, 0) along a detector row, e_v = (0, 0, 1) along a detector column, and
+    e_d = (−sin θ, cos θ, 0) from the source to the detector. With a for :attr:`axis_shift_mm`,
+    R for :attr:`source_to_isocenter_mm` and D for :attr:`source_to_detector_mm`, the point (u, v) of the detector
+
+    - of a parallel beam is met by the ray with direction e_d through (u − a) e_u + v e_v;
+    - of a flat fan or cone detector lies at (D − R) e_d + (u − a) e_u + v e_v, the source at −R e_d − a e_u;
+    - of a curved one at the source + D (sin(u/D) e_u + cos(u/D) e_d) + v e_v (a cylinder around the source).
+
+    Pixel (row, column) of an array of (rows, columns) has u′ = (column − (columns − 1)/2) · column pitch + u offset and
+    v′ = (row − (rows − 1)/2) · row pitch + v offset; the tilt τ turns it to
+    u = u′ cos τ − v′ sin τ, v = u′ sin τ + v′ cos τ.
 
     Parameters
     ----------
@@ -32,9 +41,9 @@ class ScanGeometry:
     curved : bool
         Equiangular detector on an arc around the source; the column pitch is then measured along the arc.
     axis_shift_mm : float
-        Where the rotation axis projects onto u in mm, at the isocentre, relative to u = 0.
+        Centre-of-rotation shift: where the rotation axis projects onto u in mm, scaled to the isocentre.
     tilt_rad : float
-        In-plane rotation of the detector.
+        In-plane rotation of the detector around u = v = 0.
     scanner_to_ras : (4, 4) array
         Carries scanner coordinates in mm to patient RAS.
     """

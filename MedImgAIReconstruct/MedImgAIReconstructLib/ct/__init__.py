@@ -1,0 +1,1 @@
+"""Computed tomography: projections to volumes, and back."""

@@ -1,0 +1,83 @@
+"""Optional speed: finufft, numba and threads, found when a task runs; every task also works without them."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+
+_DISABLED = set(filter(None, os.environ.get("MEDIMGAI_CT_WITHOUT", "").split(",")))
+"""Packages to do without although they are installed, for tests and comparisons."""
+
+
+def has(package: str) -> bool:
+    """Whether an optional package can be used."""
+    return package not in _DISABLED and importlib.util.find_spec(package) is not None
+
+
+def threads() -> int:
+    """Number of threads to compute with: the processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return max(1, len(os.sched_getaffinity(0)))
+    return max(1, os.cpu_count() or 1)
+
+
+@lru_cache(maxsize=64)
+def compiled(function):
+    """A kernel of plain loops, compiled by numba (kept on disk for the next start) and free of Python's lock."""
+    import numba
+
+    return numba.njit(nogil=True, fastmath={"reassoc", "contract", "arcp", "nsz"}, cache=True)(function)
+
+
+def parallel(work, items, context=None, span=(0.0, 1.0), message: str = ""):
+    """Run ``work(item)`` for all items on :func:`threads` threads, reporting progress and stopping at a cancel.
+
+    Raises
+    ------
+    Cancelled
+        After the items already begun have ended.
+    """
+    items = list(items)
+    count = threads()
+    if count == 1 or len(items) == 1:
+        for number, item in enumerate(items):
+            work(item)
+            _report(context, span, (number + 1) / len(items), message)
+        return
+    with ThreadPoolExecutor(count) as pool:
+        futures = [pool.submit(work, item) for item in items]
+        try:
+            for number, future in enumerate(futures):
+                future.result()
+                _report(context, span, (number + 1) / len(items), message)
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            raise
+
+
+def _report(context, span, fraction, message):
+    if context is not None:
+        context.progress(span[0] + (span[1] - span[0]) * fraction, message)
+
+
+def free_memory_bytes() -> int | None:
+    """Memory that can be had without swapping, or None where the system does not tell."""
+    try:
+        with open("/proc/meminfo") as file:
+            for line in file:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        return _free_memory_elsewhere()
+    return None
+
+
+def _free_memory_elsewhere() -> int | None:
+    if importlib.util.find_spec("psutil") is None:
+        return None
+    import psutil
+
+    return int(psutil.virtual_memory().available)
