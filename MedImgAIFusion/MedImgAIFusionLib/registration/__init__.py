@@ -1,0 +1,1 @@
+"""Registration: where a point of one image lies in another."""

@@ -1,0 +1,196 @@
+"""Images prepared for registration: a resolution pyramid in a common frame, and the points where it is compared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from MedImgAILib.core import Geometry, InputError, Segmentation, Volume
+from MedImgAILib.core.resampling import resample_labels
+
+COARSEST_VOXELS = 32
+"""How many voxels the longest side has on the coarsest level."""
+
+
+def frame_of(volume: Volume) -> np.ndarray:
+    """(4, 4) matrix from RAS to the volume's own frame: origin in its middle, axes along its canonical axes.
+
+    All computing is done in this frame, so results do not depend on how the patient lay in the scanner.
+    """
+    geometry = volume.canonical().geometry
+    left, _, right = np.linalg.svd(geometry.directions)
+    matrix = np.eye(4)
+    matrix[:3, :3] = (left @ right).T
+    matrix[:3, 3] = -matrix[:3, :3] @ geometry.center
+    return matrix
+
+
+@dataclass(frozen=True)
+class Level:
+    """One resolution: smoothed (K, J, I) float32 voxels, their grid in the frame, and which of them count."""
+
+    array: np.ndarray
+    geometry: Geometry
+    mask: np.ndarray | None
+    spacing_mm: float
+
+
+@dataclass(frozen=True)
+class Pyramid:
+    """An image from coarse to fine with its robust intensity range."""
+
+    levels: tuple[Level, ...]
+    low: float
+    high: float
+
+
+def build(volume: Volume, mask: Segmentation | None, frame: np.ndarray, spacings_mm) -> Pyramid:
+    """Levels of about the given spacings (coarse to fine), never finer than the voxels.
+
+    Parameters
+    ----------
+    volume : scalar Volume
+    mask : Segmentation, optional
+        Any of its segments counts; resampled to the volume's grid where it lies on another.
+    frame : (4, 4) RAS to the common frame
+    spacings_mm : decreasing floats
+
+    Raises
+    ------
+    InputError
+        If the image is constant, complex or the mask does not touch it.
+    """
+    if np.iscomplexobj(volume.array):
+        raise InputError(f"{volume.label} has complex voxels; register its magnitude.")
+    inside = None if mask is None else _mask_on(mask, volume).astype(np.float32)
+    if inside is not None and not inside.any():
+        raise InputError(f"{mask.label} has no voxel inside {volume.label.lower()}; choose a mask that covers it.")
+    if inside is not None:
+        inside = Volume(inside, volume.geometry).canonical().array
+    volume = volume.canonical()
+    array, geometry = volume.array, volume.geometry.transformed(frame)
+    step = tuple(slice(None, None, max(1, n // 64)) for n in array.shape)
+    low, high = (float(v) for v in np.percentile(array[step], (0.1, 99.9)))
+    if not high > low:
+        low, high = float(array.min()), float(array.max())
+    if not high > low:
+        raise InputError(f"{volume.label} is constant; there is nothing to align.")
+    levels = []
+    array = np.clip(array, low, high).astype(np.float32)
+    for spacing in reversed(spacings_mm):
+        array, geometry, inside = _shrink(array, geometry, inside, spacing)
+        levels.insert(0, Level(_smooth(array, geometry, 0.5 * spacing), geometry, _half(inside), spacing))
+    return Pyramid(tuple(levels), low, high)
+
+
+def level_spacings(volume: Volume) -> list[float]:
+    """Spacings in mm, coarse to fine, each half the one before."""
+    extents = np.sort(np.array(volume.geometry.shape[::-1]) * volume.geometry.spacing)
+    coarsest = extents[-1] / COARSEST_VOXELS
+    finest = np.sort(volume.geometry.spacing)[0]
+    count = int(np.clip(np.floor(np.log2(coarsest / finest) + 1.3), 1, 4))
+    return [coarsest / 2**n for n in range(count)]
+
+
+def _mask_on(mask: Segmentation, volume: Volume) -> np.ndarray:
+    """(K, J, I) bool on the volume's grid: inside any segment."""
+    covered = mask.labelmap() > 0
+    if mask.geometry.same_grid(volume.geometry):
+        return covered
+    return resample_labels(covered, mask.geometry, volume.geometry)
+
+
+def _half(mask):
+    return None if mask is None else mask >= 0.5
+
+
+def _shrink(array, geometry, mask, spacing_mm):
+    """Block means: the outer rest that fills no block is dropped."""
+    factors = np.maximum(1, np.rint(spacing_mm / geometry.spacing_kji * 0.8)).astype(int)
+    factors = np.minimum(factors, array.shape)
+    if (factors == 1).all():
+        return array, geometry, mask
+    shape = tuple(n // f for n, f in zip(array.shape, factors, strict=True))
+    matrix = geometry.ijk_to_ras.copy()
+    matrix[:3, :3] = matrix[:3, :3] * factors[::-1]
+    matrix[:3, 3] = geometry.ras((factors[::-1] - 1) / 2)
+    shrunk = [None if a is None else _block_mean(a, factors, shape) for a in (array, mask)]
+    return shrunk[0], Geometry(matrix, shape), shrunk[1]
+
+
+def _block_mean(array, factors, shape):
+    for axis, (factor, count) in enumerate(zip(factors, shape, strict=True)):
+        if factor > 1:
+            parts = [
+                array[(slice(None),) * axis + (slice(n, n + factor * (count - 1) + 1, factor),)] for n in range(factor)
+            ]
+            array = sum(parts[1:], start=parts[0]) * np.float32(1 / factor)
+    return array
+
+
+def _smooth(array, geometry, sigma_mm):
+    from scipy.ndimage import gaussian_filter1d
+
+    result = np.ascontiguousarray(array, np.float32)
+    for axis, spacing in enumerate(geometry.spacing_kji):
+        sigma = sigma_mm / spacing
+        if sigma > 0.3 and array.shape[axis] > 1:
+            result = gaussian_filter1d(result, sigma, axis=axis, mode="nearest", truncate=2.5)
+    return result
+
+
+def edge_strength(level: Level) -> np.ndarray:
+    """(K, J, I) gradient magnitude per mm, clipped at its 99th percentile, 0 outside the mask."""
+    total = np.zeros(level.array.shape, np.float32)
+    for axis, spacing in enumerate(level.geometry.spacing_kji):
+        if level.array.shape[axis] > 1:
+            total += (np.gradient(level.array, axis=axis) / np.float32(spacing)) ** 2
+    edges = np.sqrt(total)
+    edges = np.minimum(edges, np.percentile(edges, 99))
+    return edges if level.mask is None else edges * level.mask
+
+
+def center_of_edges(level: Level) -> np.ndarray:
+    """Centre of mass of the edges in the frame, mm; independent of modality, contrast and background value."""
+    weights = edge_strength(level).astype(np.float64)
+    total = weights.sum()
+    if total == 0:
+        return level.geometry.center
+    kji = [
+        (weights.sum(axis=tuple(a for a in range(3) if a != axis)) * np.arange(n)).sum() / total
+        for axis, n in enumerate(weights.shape)
+    ]
+    return level.geometry.ras(kji[::-1])
+
+
+def sample_points(level: Level, edges: np.ndarray, count: int, rng: np.random.Generator):
+    """Positions where the fixed image is compared: more of them where it has structure.
+
+    Three of four are drawn with a probability that grows with the edges of the coarsest level, the rest evenly; each
+    lies at a random place within its voxel, which avoids the artefacts of comparing on a lattice
+    (Pluim et al. 2000, CVIU 77:211).
+
+    Parameters
+    ----------
+    level : Level
+    edges : (K, J, I) array on the level's grid
+    count : int
+
+    Returns
+    -------
+    (N, 3) positions in the frame, mm, in storage order
+    """
+    weights = edges.ravel().astype(np.float64)
+    allowed = np.ones(weights.size, bool) if level.mask is None else level.mask.ravel()
+    total = weights[allowed].sum()
+    even = allowed / allowed.sum()
+    chances = even if total == 0 else 0.25 * even + 0.75 * weights * allowed / total
+    steps = np.cumsum(chances)
+    # Stratified: one draw per equal share of the total chance.
+    draws = (np.arange(count) + rng.random(count)) / count * steps[-1]
+    index = np.minimum(np.searchsorted(steps, draws), weights.size - 1)
+    kji = np.stack(np.unravel_index(index, level.array.shape), axis=-1).astype(np.float64)
+    jitter = rng.random(kji.shape) - 0.5
+    shape = np.array(level.array.shape)
+    kji = np.clip(kji + jitter, 0, shape - 1)
+    return level.geometry.ras(kji[:, ::-1])

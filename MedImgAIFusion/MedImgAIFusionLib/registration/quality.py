@@ -1,0 +1,97 @@
+"""How well a registration went: figures before and after, the metric's course, and whether it failed."""
+
+from __future__ import annotations
+
+import numpy as np
+from MedImgAILib.core import Plot, Series, Table, Volume
+
+from .metric import Sampler
+
+AMBIGUOUS = 0.95
+"""A start that ended elsewhere and reached this share of the best metric makes the result doubtful."""
+LEAST_OVERLAP = 0.2
+"""Least share of the fixed image's structure that must lie inside the moving image."""
+LEAST_CONTRAST = 6.0
+"""By how many standard deviations the result must beat poses that are certainly wrong."""
+
+
+def normalized_mutual_information(first, second, bins: int = 64) -> float:
+    """(H(a) + H(b)) / H(a, b) of paired values: 1 independent … 2 the same (Studholme 1999, Pattern Recognit 32:71).
+
+    Values are binned evenly between their 0.1th and 99.9th percentiles; 1 if either is constant.
+    """
+    codes = []
+    for values in (first, second):
+        low, high = np.percentile(values, (0.1, 99.9))
+        if not high > low:
+            low, high = values.min(), values.max()
+        if not high > low:
+            return 1.0
+        codes.append(np.clip((values - low) * (bins / (high - low)), 0, bins - 1).astype(np.intp))
+    joint = np.bincount(codes[0] * bins + codes[1], minlength=bins * bins).reshape(bins, bins) / len(first)
+    return (_entropy(joint.sum(0)) + _entropy(joint.sum(1))) / max(_entropy(joint), 1e-12)
+
+
+def _entropy(p) -> float:
+    p = p[p > 0]
+    return float(-(p * np.log(p)).sum())
+
+
+def compare(fixed: Volume, moving: Volume, matrix, points: int = 40000) -> tuple[float, float]:
+    """Normalised mutual information and overlap of the fields of view under a (4, 4) fixed-to-moving RAS matrix.
+
+    Read at points spread evenly over the fixed image's voxels. Without overlap the first is 1 (independent).
+    """
+    fixed, moving = fixed.canonical(), moving.canonical()
+    stride = max(1, round((fixed.array.size / points) ** (1 / 3)))
+    grid = np.meshgrid(*(np.arange((n - 1) % stride // 2, n, stride) for n in fixed.array.shape), indexing="ij")
+    values = fixed.array[tuple(grid)].ravel().astype(np.float64)
+    places = fixed.geometry.ras(np.stack([g.ravel() for g in grid[::-1]], axis=-1))
+    to_kji = (moving.geometry.ras_to_ijk @ matrix)[2::-1]
+    inside, other, _ = Sampler(moving.array, to_kji)(places)
+    overlap = float(inside.mean())
+    if inside.sum() < 2:
+        return 1.0, overlap
+    return normalized_mutual_information(values[inside], other), overlap
+
+
+def verdict(result, before: float, after: float, global_search: bool) -> str:
+    """Why the registration failed, in words that follow "because"; empty if it did not."""
+    if result.overlap < LEAST_OVERLAP:
+        return f"only {100 * result.overlap:.0f} % of the fixed image's structure lies inside the moving image"
+    if result.contrast < LEAST_CONTRAST:
+        return "the images are hardly more alike at the result than at poses that are certainly wrong"
+    if global_search and result.rival > AMBIGUOUS * result.coarse:
+        return "a very different orientation fits almost as well"
+    if after < before - 0.005:
+        return "the images are less alike than they were at the start"
+    return ""
+
+
+def table(result, before, after, failed: bool) -> Table:
+    """The quality report: a row for each measure, before and after (NaN where it has no meaning)."""
+    nan = float("nan")
+    rows = [
+        ("Metric", result.start_value, result.value),
+        ("Normalised mutual information", before[0], after[0]),
+        ("Overlap of the fields of view, %", 100 * before[1], 100 * after[1]),
+        ("Structure inside the moving image, %", nan, 100 * result.overlap),
+        ("Rival orientation, % of the best", nan, 100 * result.rival / result.coarse if result.coarse > 0 else nan),
+        ("Contrast to wrong poses, standard deviations", nan, result.contrast),
+        ("Failed (1 = yes)", nan, float(failed)),
+    ]
+    columns = {"measure": [r[0] for r in rows], "before": [r[1] for r in rows], "after": [r[2] for r in rows]}
+    return Table(columns, name="Registration quality")
+
+
+def metric_plot(result, metric_name: str) -> Plot:
+    """The metric at every evaluation of the winning start, one curve for each level."""
+    levels = np.array([level for level, _ in result.history], int)
+    values = np.array([value for _, value in result.history], float)
+    columns, series = {"evaluation": np.arange(1, len(values) + 1)}, []
+    for level in np.unique(levels):
+        name = f"level {level + 1}"
+        columns[name] = np.where(levels == level, values, np.nan)
+        series.append(Series(name, "evaluation", name))
+    curve = Table(columns, name="Metric")
+    return Plot(curve, series, "Metric", "Course of the registration", "evaluation", metric_name)
