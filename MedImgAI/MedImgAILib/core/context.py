@@ -64,6 +64,9 @@ class Context:
         self.models: dict[str, str] = {}
         self._span = (0.0, 1.0)
 
+    in_worker = False
+    """Whether this is the worker process, the only place where isolated tasks may run."""
+
     # Hooks that a runner overrides
 
     def is_cancelled(self) -> bool:

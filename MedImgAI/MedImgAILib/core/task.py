@@ -9,7 +9,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 from .context import Context
-from .errors import InputError, MissingPackageError, ParameterError
+from .errors import InputError, MissingPackageError, ParameterError, ResourceError
 from .parameters import Parameter
 from .ports import Port
 
@@ -132,6 +132,8 @@ class Task:
         from .provenance import Stopwatch, stamp
 
         given, values = self.check(inputs, parameters)
+        if self.isolated and not context.in_worker:
+            raise ResourceError(f"'{self.title}' loads code that cannot be checked; run it in the worker process.")
         self.require_packages()
         context.progress(0.0)
         watch = Stopwatch()

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 
-from ..core import FloatParameter, ResourceError, Segment, Segmentation, SegmentationPort, TablePort, Task, VolumePort
+from ..core import FloatParameter, Segment, Segmentation, SegmentationPort, TablePort, Task, VolumePort
 from ..core.terminology import BRAIN
 from .cleanup import fill_holes, largest_component
 from .measures import measure
@@ -49,8 +47,6 @@ class BrainExtraction(Task):
     isolated = True
 
     def run(self, inputs, parameters, context):
-        if os.environ.get("MEDIMGAI_WORKER") != "1":
-            raise ResourceError(f"'{self.title}' loads TorchScript and runs in the worker process only; choose it.")
         from ..core.geometry import inverse_order
         from .deepbet import brain_probability
 
