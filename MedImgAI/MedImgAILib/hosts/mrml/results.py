@@ -1,0 +1,212 @@
+"""Putting results into a scene: all of them, or nothing."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+
+import slicer
+
+from ...core import ports
+from ...core.data import Segmentation
+from ...core.errors import OutputError
+from .nodes import prepare
+from .records import write_provenance
+
+
+def write_node(value, scene, node=None, name: str = "", port: ports.Port | None = None):
+    """Put a value into a new node, or into ``node``.
+
+    Parameters
+    ----------
+    value : Volume, Segmentation, Points, Transform, Table, Plot, Text or Sequence
+        A writable array is shared with the node, not copied.
+    scene : vtkMRMLScene
+    node : vtkMRMLNode, optional
+        Overwritten; must be of the right class. It leaves its parent transform: results lie in world RAS.
+    name : str
+        Of the node; by default the value's, or the overwritten node's.
+    port : Port, optional
+        The output port, which tells label volumes from others.
+
+    Returns
+    -------
+    vtkMRMLNode
+
+    Raises
+    ------
+    OutputError
+        If the value does not fit a node, or not this one; the scene is then as before.
+    """
+    prepared = prepare(value, port)
+    with _all_or_nothing(scene, [node]):
+        return _write(prepared, value, scene, node, name)
+
+
+def apply_results(scene, task, outputs: dict, targets: dict, reference_node=None, names: dict | None = None) -> dict:
+    """Put the outputs of a finished job into the scene in one step.
+
+    Parameters
+    ----------
+    scene : vtkMRMLScene
+    task : Task
+    outputs : dict
+        Output name to data.
+    targets : dict
+        Output name to the node to overwrite; a new node is made where it is missing or None.
+    reference_node : vtkMRMLNode, optional
+        The input that the results belong to: new nodes are put beside it in the subject hierarchy.
+    names : dict, optional
+        Output name to the name of a new node.
+
+    Returns
+    -------
+    dict
+        Output name to node.
+
+    Raises
+    ------
+    OutputError
+        If any output cannot be stored; nothing is added and no target is changed.
+    """
+    ready = {}
+    for output, value in outputs.items():
+        prepared = prepare(value, task.port(output))
+        if targets.get(output) is not None:
+            prepared.check_target(targets[output], scene, task.port(output).title)
+        ready[output] = prepared
+    chosen = [targets[output].GetID() for output in ready if targets.get(output) is not None]
+    if len(set(chosen)) < len(chosen):
+        raise OutputError("Two outputs are to be stored in the same node; choose different nodes.")
+    before = _node_ids(scene)
+    scene.SaveStateForUndo()
+    nodes = {}
+    with _one_update(scene), _all_or_nothing(scene, [targets.get(output) for output in ready]):
+        for output, prepared in ready.items():
+            target = targets.get(output)
+            name = (names or {}).get(output) or ("" if target else _name(task, output, outputs[output], reference_node))
+            nodes[output] = _write(prepared, outputs[output], scene, target, name)
+            _refer(nodes[output], outputs[output], reference_node)
+    _group(scene, before, set(nodes.values()), reference_node)
+    return nodes
+
+
+def _write(prepared, value, scene, node, name):
+    if node is not None:
+        prepared.check_target(node, scene, value.label)
+        if name:
+            node.SetName(name)
+    else:
+        wanted = name or value.name or type(value).__name__
+        node = scene.AddNewNodeByClass(prepared.node_class, scene.GenerateUniqueName(wanted))
+        if node is None:
+            raise OutputError(f"The scene does not know nodes of the class {prepared.node_class}.")
+    prepared.install(node)
+    write_provenance(node, value.provenance)
+    return node
+
+
+def _name(task, output: str, value, reference_node) -> str:
+    if value.name:
+        return value.name
+    title = task.port(output).title
+    return f"{reference_node.GetName()} - {title}" if reference_node is not None else title
+
+
+def _refer(node, value, reference_node):
+    """Tell Slicer's segment editor which volume a segmentation on the same grid was made from."""
+    if not isinstance(value, Segmentation) or reference_node is None:
+        return
+    if not reference_node.IsA("vtkMRMLScalarVolumeNode") or reference_node.GetParentTransformNode() is not None:
+        return
+    from .volumes import read_volume
+
+    if read_volume(reference_node).geometry.same_grid(value.geometry):
+        node.SetReferenceImageGeometryParameterFromVolumeNode(reference_node)
+
+
+def _group(scene, before: set[str], results: set, reference_node):
+    """Put the new nodes under the parent of the reference node in the subject hierarchy."""
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    if hierarchy is None:
+        return
+    parent = hierarchy.GetSceneItemID()
+    beside = hierarchy.GetItemByDataNode(reference_node) if reference_node is not None else hierarchy.GetInvalidItemID()
+    if beside != hierarchy.GetInvalidItemID():
+        parent = hierarchy.GetItemParent(beside)
+    for node_id in sorted(_node_ids(scene) - before):
+        node = scene.GetNodeByID(node_id)
+        item = hierarchy.GetItemByDataNode(node)
+        if item != hierarchy.GetInvalidItemID():
+            hierarchy.SetItemParent(item, parent)
+        elif node in results:
+            hierarchy.CreateItem(parent, node)
+
+
+@contextmanager
+def _one_update(scene):
+    """Views and tree refresh once, at the end."""
+    scene.StartState(scene.BatchProcessState)
+    try:
+        yield
+    finally:
+        scene.EndState(scene.BatchProcessState)
+
+
+@contextmanager
+def _all_or_nothing(scene, targets):
+    """On an exception, remove every node that was added and put back what the targets were."""
+    before = _node_ids(scene)
+    backups = [_Backup(node) for node in targets if node is not None]
+    try:
+        yield
+    except BaseException:
+        for node_id in sorted(_node_ids(scene) - before):
+            added = scene.GetNodeByID(node_id)
+            if added is not None:
+                scene.RemoveNode(added)
+        for backup in backups:
+            backup.restore()
+        raise
+
+
+def _node_ids(scene) -> set[str]:
+    return {scene.GetNthNode(n).GetID() for n in range(scene.GetNumberOfNodes())}
+
+
+class _Backup:
+    """What a node was before it was overwritten; large arrays are shared, as results bring their own."""
+
+    def __init__(self, node):
+        self.node = node
+        self.name = node.GetName()
+        self.transform = node.GetTransformNodeID() if node.IsA("vtkMRMLTransformableNode") else None
+        related = (
+            [node.GetNthDisplayNode(n) for n in range(node.GetNumberOfDisplayNodes())]
+            if node.IsA("vtkMRMLDisplayableNode")
+            else []
+        )
+        if node.IsA("vtkMRMLPlotChartNode"):
+            series = [node.GetNthPlotSeriesNode(n) for n in range(node.GetNumberOfPlotSeriesNodes())]
+            related += [item for item in series if item is not None]
+            related += list({item.GetTableNode() for item in related if item.GetTableNode() is not None})
+        self.related = [_Backup(item) for item in related]
+        self.copy = node.CreateNodeInstance()
+        self.shallow = node.HasCopyContent()
+        if self.shallow:
+            self.copy.CopyContent(node, False)
+        else:
+            self.copy.Copy(node)
+        self.copy.UnRegister(None)
+
+    def restore(self):
+        was = self.node.StartModify()
+        if self.shallow:
+            self.node.CopyContent(self.copy, False)
+        else:
+            self.node.Copy(self.copy)
+        self.node.SetName(self.name)
+        if self.node.IsA("vtkMRMLTransformableNode"):
+            self.node.SetAndObserveTransformNodeID(self.transform)
+        self.node.EndModify(was)
+        for item in self.related:
+            item.restore()
