@@ -119,7 +119,7 @@ def _hide_absent(cls: type) -> None:
     listing = surface.full()
     if listing is None or not listing.section_of(cls.__name__):
         return
-    keep = {"exec", "exec_", "raise_", "staticMetaObject", "delete"}
+    keep = {"exec", "exec_", "raise_", "staticMetaObject", "delete", "name", "slicer_signals"}
     for name, value in list(vars(cls).items()):
         known = name.startswith("_") or name in keep or listing.has_member(cls.__name__, name)
         if not known and not isinstance(value, type | QtProperty):
@@ -188,6 +188,7 @@ def _patch_functions() -> None:
     for cls in [qobject, *own_lookup]:
         _route_connections(cls)
     qobject.findChild, qobject.findChildren = _find_child, _find_children
+    qobject.name = property(lambda self: self.objectName, lambda self, value: self.setObjectName(value))
     qobject.className = lambda self: next(c for c in type(self).__mro__ if c.__name__[0] != "_").__name__
     qobject.delete = lambda self: shiboken6.delete(self)
     for cls in (QtWidgets.QDialog, QtWidgets.QMenu, QtCore.QEventLoop, QtCore.QCoreApplication, QtCore.QThread):
