@@ -28,6 +28,9 @@ class _WorkerHandle(Handle):
         self.number = number
         self.folder: Path | None = None
         self.is_cancelled = False
+        self.is_started = False
+        """Whether a worker has begun with it; until then its worker's death is none of its fault."""
+        self.attempts = 0
         self.is_done = False
         self._inbox = inbox
 
@@ -75,7 +78,7 @@ class WorkerRunner(Runner):
             handle = _WorkerHandle(job, self._count, self._inbox)
             try:
                 # As much room again is wanted, for the results.
-                handle.folder = write_data((job.inputs, job.parameters), self._workspace.roots, room_factor=2)
+                handle.folder = write_data((job.inputs, job.parameters), self._workspace.roots, "job-", room_factor=2)
             except MedImgAIError as error:
                 return _failed_at_once(job, error)
             except TypeError as error:
@@ -175,6 +178,8 @@ class WorkerRunner(Runner):
         if handle is None or message.get("number") != handle.number:
             return
         match message["op"]:
+            case "started":
+                handle.is_started = True
             case "progress":
                 handle.put(Progress(message["fraction"], message["message"]))
             case "log":
@@ -196,10 +201,15 @@ class WorkerRunner(Runner):
             return
         self._process = None
         process.kill()
-        if self._current is None:
+        handle = self._current
+        if handle is None:
             logger.warning("The idle worker process ended (%s).", code)
-            return
-        self._end_job(Failed(WorkerDied(_obituary(code)), "\n".join(process.tail)))
+        elif not (handle.is_started or handle.is_cancelled) and handle.attempts < 2:
+            self._current = None
+            self._pending.appendleft(handle)
+            self._start_next()
+        else:
+            self._end_job(Failed(WorkerDied(_obituary(code)), "\n".join(process.tail)))
 
     def _start_process(self):
         inbox = self._inbox
@@ -213,6 +223,7 @@ class WorkerRunner(Runner):
         if self._current is not None or not self._pending:
             return
         handle = self._current = self._pending.popleft()
+        handle.attempts += 1
         try:
             if self._process is None:
                 handle.put(Progress(0.0, "Starting the worker process"))
@@ -238,6 +249,7 @@ class WorkerRunner(Runner):
         if self._restart_wanted:
             self._restart_wanted = False
             self._kill()
+        self._workspace.remove_results()
         self._finish(handle, event)
         self._start_next()
 

@@ -1,8 +1,9 @@
 """The worker process: does one job after the other for :mod:`.worker` and stays warm in between.
 
 It reads JSON lines on standard input: ``{"op": "run", "number", "task", "folder", "device", "seed"}`` and
-``{"op": "cancel", "number"}``, and writes JSON lines: ``ready``, ``progress``, ``log``, and at the end of each job
-``finished``, ``failed`` or ``stopped``, each with the job's number. Data travel in folders; see :mod:`.workspace`.
+``{"op": "cancel", "number"}``, and writes JSON lines: ``ready``, ``started``, ``progress``, ``log``, and at the end of
+each job ``finished``, ``failed`` or ``stopped``, each with the job's number. Data travel in folders; see
+:mod:`.workspace`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pathlib import Path
 from .base import Event, Failed, Finished, Job, Log, Progress
 from .execution import describe_error, failure, run_job
 from .reporting import ReportingContext
-from .workspace import read_data, write_data
+from .workspace import RESULT, read_data, write_data
 
 
 class Channel:
@@ -62,6 +63,7 @@ class Worker:
                 context = ReportingContext(
                     lambda event, n=number: self._report(n, event), order["device"], order["seed"]
                 )
+                context.in_worker = True
                 self._contexts[number] = context
                 self._jobs.put((order, context))
             elif number in self._contexts:
@@ -76,13 +78,14 @@ class Worker:
             del self._contexts[order["number"]]
 
     def _do(self, order: dict, context: ReportingContext):
-        importlib.invalidate_caches()  # packages may have been installed meanwhile
         number, task = order["number"], order["task"]
+        self._channel.send(op="started", number=number)
+        importlib.invalidate_caches()  # packages may have been installed meanwhile
         try:
             inputs, parameters = read_data(Path(order["folder"]), writable=False)
             event = run_job(Job(task, inputs, parameters), context, isolated=True)
             if isinstance(event, Finished):
-                folder = write_data(event.outputs, self._roots)
+                folder = write_data(event.outputs, self._roots, RESULT)
                 self._channel.send(op="finished", number=number, folder=str(folder))
                 return
         except Exception as error:

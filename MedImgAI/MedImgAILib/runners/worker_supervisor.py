@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 
 KILL = b"!kill\n"
 NEW_GROUP = {"creationflags": 0x08000000} if os.name == "nt" else {"process_group": 0}  # nt: CREATE_NO_WINDOW
@@ -91,16 +92,11 @@ def main(roots: list[str]):
         keep_folders = line == KILL
         if keep_folders:
             break
-        try:
+        with suppress(OSError):  # the worker has just died: the other thread reports it and exits
             worker.stdin.write(line)
-        except OSError:
-            break  # the worker has died
-    if worker.poll() is None:
-        closing.set()
-        kill_group(worker)
-        worker.wait()
-    else:
-        threading.Event().wait(1)  # the other thread reports and exits
+    closing.set()
+    kill_group(worker)
+    worker.wait()
     if not keep_folders:
         for root in roots:
             shutil.rmtree(root, ignore_errors=True)

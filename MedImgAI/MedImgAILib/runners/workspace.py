@@ -20,6 +20,8 @@ from ..core import codec
 from ..core.errors import ResourceError
 
 PREFIX = "medimgai-worker-"
+RESULT = "result-"
+"""How the names of the folders begin that a worker makes; a worker that is idle or dead needs none of them."""
 _SHARED_MEMORY = Path("/dev/shm")
 _LOCK = "lock"
 _MARGIN = 64 << 20
@@ -80,6 +82,12 @@ class Workspace:
             shutil.rmtree(root, ignore_errors=True)  # Windows keeps mapped files; the next start sweeps them
         self.roots, self._locks = [], []
 
+    def remove_results(self):
+        """Remove what a worker left that did not get to hand over its results."""
+        for root in self.roots:
+            for folder in root.glob(RESULT + "*"):
+                remove_data(folder)
+
 
 def sweep():
     """Remove the roots of processes that are gone."""
@@ -119,7 +127,7 @@ def _is_abandoned(root: Path) -> bool:
     return True
 
 
-def write_data(value, roots: list[Path], room_factor: int = 1) -> Path:
+def write_data(value, roots: list[Path], prefix: str, room_factor: int = 1) -> Path:
     """Store task data in a new folder, which is gone again if that fails.
 
     Parameters
@@ -128,6 +136,8 @@ def write_data(value, roots: list[Path], room_factor: int = 1) -> Path:
         Anything that :func:`codec.encode` takes.
     roots : list of Path
         Where the folder may lie.
+    prefix : str
+        How its name begins.
     room_factor : int
         How many times the size of the arrays must be free.
 
@@ -141,7 +151,7 @@ def write_data(value, roots: list[Path], room_factor: int = 1) -> Path:
     arrays: list[np.ndarray] = []
     description = codec.encode(value, arrays)
     size = sum(array.nbytes for array in arrays)
-    folder = Path(tempfile.mkdtemp(prefix="data-", dir=choose_root(roots, room_factor * size)))
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=choose_root(roots, room_factor * size)))
     try:
         for number, array in enumerate(arrays):
             np.save(folder / f"{number}.npy", array, allow_pickle=False)
