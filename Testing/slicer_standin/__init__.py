@@ -48,9 +48,6 @@ def install() -> None:
     if _installed:
         return
     _installed = True
-    from . import pythonqt
-
-    pythonqt.patch_all()
     from . import fonts, i18n, mrml_selectors, mrml_widgets, packages, qt_module, sample_data, ui_loader, utilities
 
     sys.modules["qt"] = qt_module.QtModule("qt")

@@ -9,6 +9,8 @@ from .application import application, flush, new_scene
 from .packages import PACKAGES, provide_pytorch_extension
 from .state import STATE
 
+install()  # so that a test file may import qt, ctk and slicer at its top, after these fixtures
+
 
 class SlicerApp:
     """What a test holds: the application, its state and short-cuts."""
@@ -59,7 +61,6 @@ def slicer_app():
 
     from PySide6.QtCore import QSettings
 
-    install()
     hook = sys.excepthook
     app = application()
     STATE.clear()

@@ -148,7 +148,11 @@ class PyTorchUtilsLogic:
         return _torch() if self.torchInstalled() else self.installTorch()
 
     def installTorch(
-        self, askConfirmation=False, forceComputationBackend=None, torchVersionRequirement=None, torchvisionVersionRequirement=None
+        self,
+        askConfirmation=False,
+        forceComputationBackend=None,
+        torchVersionRequirement=None,
+        torchvisionVersionRequirement=None,
     ):
         """The torch module, or None if the user declined."""
         if askConfirmation and PACKAGES.outcome == "declined":

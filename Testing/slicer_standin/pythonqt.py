@@ -210,11 +210,12 @@ def _patch_functions() -> None:
 
 def patch_all() -> None:
     """Patch every QObject class of the Qt modules that Slicer's ``qt`` shows."""
-    if _patched:
-        return
     for module in QT_MODULES:
         for name in dir(module):
             value = getattr(module, name, None) if name.startswith("Q") else None
             if isinstance(value, type) and issubclass(value, QtCore.QObject):
                 patch_class(value)
     _patch_functions()
+
+
+patch_all()

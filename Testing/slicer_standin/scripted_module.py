@@ -28,7 +28,9 @@ class ScriptedLoadableModule:
         return os.path.join(os.path.dirname(self.parent.path), "Resources", filename)
 
     def getDefaultModuleDocumentationLink(self, docPage=None):
-        url = slicer.app.documentationBaseUrl + docPage if docPage else slicer.app.moduleDocumentationUrl(self.moduleName)
+        url = (
+            slicer.app.documentationBaseUrl + docPage if docPage else slicer.app.moduleDocumentationUrl(self.moduleName)
+        )
         return f'<p>For more information see the <a href="{url}">online documentation</a>.</p>'
 
     def runTest(self, msec=100, **keywords):

@@ -158,13 +158,18 @@ def connect(owner, signal, *target) -> bool:
     wanted = f"{name}({','.join(types)})"
     known = known_signatures(owner).get(name, set())
     if wanted not in known:
-        raise ValueError(f"{type(owner).__name__} has no signal {wanted}; it has {sorted(known) or 'none of that name'}")
+        raise ValueError(
+            f"{type(owner).__name__} has no signal {wanted}; it has {sorted(known) or 'none of that name'}"
+        )
     slot = target[0]
     if len(target) == 2:
         slot = getattr(slot, split_signature(target[1])[0])
         types = types[: len(split_signature(target[1])[1])]
     bound = getattr(owner, name)
-    main = next((s for cls in type(owner).__mro__ for s in vars(cls).get("slicer_signals", ()) if s.startswith(name + "(")), None)
+    main = next(
+        (s for cls in type(owner).__mro__ for s in vars(cls).get("slicer_signals", ()) if s.startswith(name + "(")),
+        None,
+    )
     overloaded = main is not None and split_signature(main)[1] != types
     conversions = [_CONVERSIONS.get(kind) for kind in types] if overloaded else ()
     bound._connect(slot, wanted, len(types), conversions)
@@ -174,6 +179,11 @@ def connect(owner, signal, *target) -> bool:
 def disconnect(owner, signal=None, slot=None) -> bool:
     """``obj.disconnect("clicked()", slot)``, ``obj.disconnect("clicked()")``."""
     if signal is None:
-        return any([_disconnect(owner, key, None, by_name=False) for key in {e[1] for e in owner.__dict__.get("_standin_connections", [])}])
+        return any(
+            [
+                _disconnect(owner, key, None, by_name=False)
+                for key in {e[1] for e in owner.__dict__.get("_standin_connections", [])}
+            ]
+        )
     name, types = split_signature(signal)
     return _disconnect(owner, f"{name}({','.join(types)})", slot, by_name=False)

@@ -1,0 +1,280 @@
+"""The stand-in behaves as Slicer and PythonQt do where the panels rely on it."""
+
+from __future__ import annotations
+
+import enum
+import subprocess
+from typing import Annotated
+
+import pytest
+from slicer_standin.fixtures import slicer_app  # noqa: F401  isort: skip
+
+import qt
+import slicer
+import slicer.packaging
+from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
+from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
+
+UI = """<?xml version="1.0" encoding="UTF-8"?>
+<ui version="4.0">
+ <class>Panel</class>
+ <widget class="qMRMLWidget" name="Panel">
+  <layout class="QVBoxLayout" name="rows">
+   <item><widget class="ctkCollapsibleButton" name="inputs">
+     <property name="text"><string>Inputs</string></property>
+     <property name="collapsed"><bool>true</bool></property>
+     <layout class="QFormLayout" name="form">
+      <item row="0" column="0"><widget class="QLabel" name="label"><property name="text"><string>Volume:</string></property></widget></item>
+      <item row="0" column="1"><widget class="qMRMLNodeComboBox" name="volume">
+        <property name="nodeTypes"><stringlist><string>vtkMRMLScalarVolumeNode</string></stringlist></property>
+        <property name="noneEnabled"><bool>true</bool></property>
+        <property name="SlicerParameterName" stdset="0"><string>volume</string></property>
+      </widget></item>
+      <item row="1" column="1"><widget class="ctkSliderWidget" name="sigma">
+        <property name="maximum"><double>20.000000000000000</double></property>
+        <property name="value"><double>3.500000000000000</double></property>
+        <property name="SlicerParameterName" stdset="0"><string>sigma</string></property>
+      </widget></item>
+      <item row="2" column="1"><widget class="QCheckBox" name="invert">
+        <property name="SlicerParameterName" stdset="0"><string>invert</string></property>
+      </widget></item>
+      <item row="3" column="1"><widget class="QComboBox" name="mode">
+        <property name="SlicerParameterName" stdset="0"><string>mode</string></property>
+      </widget></item>
+     </layout>
+   </widget></item>
+   <item><widget class="QPushButton" name="apply"><property name="text"><string>Apply</string></property></widget></item>
+  </layout>
+ </widget>
+ <customwidgets>
+  <customwidget><class>qMRMLWidget</class><extends>QWidget</extends><header>qMRMLWidget.h</header><container>1</container></customwidget>
+  <customwidget><class>qMRMLNodeComboBox</class><extends>QWidget</extends><header>qMRMLNodeComboBox.h</header></customwidget>
+  <customwidget><class>ctkCollapsibleButton</class><extends>QWidget</extends><header>x.h</header><container>1</container></customwidget>
+  <customwidget><class>ctkSliderWidget</class><extends>QWidget</extends><header>x.h</header></customwidget>
+ </customwidgets>
+ <connections>
+  <connection><sender>Panel</sender><signal>mrmlSceneChanged(vtkMRMLScene*)</signal>
+   <receiver>volume</receiver><slot>setMRMLScene(vtkMRMLScene*)</slot></connection>
+ </connections>
+</ui>
+"""
+
+
+class Mode(enum.Enum):
+    FAST = 1
+    EXACT = 2
+
+
+@pytest.fixture
+def panel(slicer_app, tmp_path):  # noqa: F811
+    path = tmp_path / "Panel.ui"
+    path.write_text(UI)
+    widget = slicer.util.loadUI(str(path))
+    return widget, slicer.util.childWidgetVariables(widget)
+
+
+def wrapper_class():
+    @parameterNodeWrapper
+    class Parameters:
+        volume: slicer.vtkMRMLScalarVolumeNode
+        sigma: Annotated[float, WithinRange(0, 20)] = 2.0
+        invert: bool = False
+        mode: Mode = Mode.EXACT
+        names: list[str]
+        text: str = "{}"
+
+    return Parameters
+
+
+def parameter_node():
+    class DemoLogic(ScriptedLoadableModuleLogic):
+        pass
+
+    return DemoLogic().getParameterNode()
+
+
+def test_properties_are_attributes(slicer_app):  # noqa: F811
+    button = qt.QPushButton("Apply")
+    assert button.text == "Apply" and button.enabled is True
+    button.enabled = False
+    button.toolTip = "why"
+    assert not button.isEnabled() and button.toolTip == "why"
+    with pytest.raises(TypeError):
+        button.text()
+    box = qt.QComboBox()
+    box.addItems(["a", "b"])
+    box.currentIndex = 1
+    assert (box.currentText, box.count, box.itemText(0)) == ("b", 2, "a")
+    box.editable = True
+    assert box.lineEdit().text == "b"  # an object that Qt made itself
+    with pytest.raises(AttributeError):
+        box.count = 3
+    assert isinstance(qt.Qt.AlignLeft | qt.Qt.AlignTop, int) and qt.QMessageBox.Yes == 0x4000
+
+
+def test_signals_pass_what_pythonqt_passes(slicer_app):  # noqa: F811
+    button, seen = qt.QPushButton("x"), []
+
+    def nothing():
+        seen.append("nothing")
+
+    def checked(state):
+        seen.append(("checked", state))
+
+    button.clicked.connect(nothing)
+    button.clicked.connect(checked)
+    button.connect("clicked()", lambda *values: seen.append(("()", values)))
+    button.connect("clicked(bool)", lambda *values: seen.append(("(bool)", values)))
+    button.click()
+    assert seen == ["nothing", ("checked", False), ("()", ()), ("(bool)", (False,))]
+    button.clicked.disconnect(nothing)
+    button.disconnect("clicked()")
+    seen.clear()
+    button.click()
+    assert seen == [("checked", False), ("(bool)", (False,))]
+    with pytest.raises(ValueError, match="no signal"):
+        button.connect("clicked(int)", nothing)
+
+
+def test_slot_errors_are_collected_not_raised(slicer_app):  # noqa: F811
+    button = qt.QPushButton("x")
+    button.clicked.connect(lambda: 1 / 0)
+    button.click()
+    qt.QTimer.singleShot(0, lambda: [][1])
+    slicer_app.flush(10)
+    assert ["ZeroDivisionError" in slicer_app.errors[0], "IndexError" in slicer_app.errors[1]] == [True, True]
+    slicer_app.errors.clear()
+
+
+def test_ui_file_with_custom_widgets_and_connections(slicer_app, panel):  # noqa: F811
+    widget, ui = panel
+    assert type(widget) is slicer.qMRMLWidget and type(ui.volume) is slicer.qMRMLNodeComboBox
+    assert ui.inputs.collapsed and ui.inputs.text == "Inputs" and ui.sigma.value == 3.5 and ui.sigma.maximum == 20
+    assert tuple(ui.volume.nodeTypes) == ("vtkMRMLScalarVolumeNode",) and ui.volume.mrmlScene() is None
+    widget.setMRMLScene(slicer.mrmlScene)
+    assert ui.volume.mrmlScene() is slicer.mrmlScene
+    widget.show()
+    assert not ui.volume.visible
+    ui.inputs.collapsed = False
+    assert ui.volume.visible
+
+
+def test_node_selector_follows_the_scene(slicer_app):  # noqa: F811
+    selector, seen = slicer.qMRMLNodeComboBox(), []
+    selector.nodeTypes = ["vtkMRMLScalarVolumeNode"]
+    selector.setMRMLScene(slicer.mrmlScene)
+    selector.currentNodeChanged.connect(lambda node: seen.append(node and node.GetName()))
+    selector.connect("currentNodeChanged(bool)", seen.append)
+    first = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "CT")
+    slicer.mrmlScene.AddNewNodeByClass("vtkMRMLModelNode", "skin")
+    hidden = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "hidden")
+    hidden.SetHideFromEditors(True)
+    selector.showHidden = False
+    assert selector.currentNode() is first and seen == ["CT", True] and selector.nodeCount() == 1
+    selector.noneEnabled = True
+    made = selector.addNode()
+    assert selector.currentNode() is made and made.GetName().startswith("ScalarVolume")
+    slicer.mrmlScene.RemoveNode(made)
+    assert selector.currentNode() is None
+    selector.setCurrentNode(first)
+    seen.clear()
+    slicer.mrmlScene.Clear(0)
+    assert seen == [None, False] and selector.nodeCount() == 0
+
+
+def test_parameter_node_connects_and_travels_with_the_scene(slicer_app, panel, tmp_path):  # noqa: F811
+    widget, ui = panel
+    widget.setMRMLScene(slicer.mrmlScene)
+    parameters = wrapper_class()(parameter_node())
+    assert parameters.sigma == 2.0 and parameters.mode is Mode.EXACT and parameters.volume is None
+    parameters.connectGui(ui)
+    assert ui.sigma.value == 2.0 and ui.mode.currentText == "EXACT"
+    ui.sigma.value = 7.5
+    ui.invert.click()
+    ui.mode.currentIndex = 0
+    volume = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "CT")
+    ui.volume.setCurrentNode(volume)
+    assert (parameters.sigma, parameters.invert, parameters.mode, parameters.volume) == (7.5, True, Mode.FAST, volume)
+    parameters.sigma = 1.25
+    assert ui.sigma.value == 1.25
+    with pytest.raises(ValueError):
+        parameters.sigma = 21.0
+    assert parameters.sigma == 1.25
+    parameters.names = ["liver", "spleen"]
+    parameters.names.append("kidney")
+    parameters.text = '{"a": [1, "<&>\\" ;|"]}'
+    path = tmp_path / "scene.mrml"
+    slicer.mrmlScene.SetURL(str(path))
+    slicer.mrmlScene.Commit()
+    slicer_app.new_scene()
+    slicer.mrmlScene.SetURL(str(path))
+    slicer.mrmlScene.Connect()
+    again = wrapper_class()(parameter_node())
+    assert (again.sigma, again.invert, again.mode, list(again.names)) == (
+        1.25,
+        True,
+        Mode.FAST,
+        ["liver", "spleen", "kidney"],
+    )
+    assert again.text == '{"a": [1, "<&>\\" ;|"]}' and again.volume.GetName() == "CT"
+
+
+def test_parameter_names_in_the_node_are_slicers(slicer_app):  # noqa: F811
+    parameters = wrapper_class()(parameter_node())
+    parameters.names = ["a", "b"]
+    node = parameters.parameterNode
+    values = {name: node.GetParameter(name) for name in node.GetParameterNames()}
+    assert values == {
+        "volume": "",
+        "sigma": "2.0",
+        "invert": "False",
+        "mode": "EXACT",
+        "names.len": "2",
+        "names.0": "a",
+        "names.1": "b",
+        "text": "{}",
+    }
+    assert node.GetAttribute("ModuleName") == "Demo" and node.GetSingletonTag() == "Demo"
+    assert parameter_node() is node
+
+
+def test_dialogs_are_recorded_and_answered(slicer_app):  # noqa: F811
+    slicer.util.errorDisplay("The input volume is empty.", detailedText="trace")
+    assert slicer.util.confirmOkCancelDisplay("Install?") is True
+    slicer_app.answers.extend([False, "/data/ct.nii.gz"])
+    assert slicer.util.confirmYesNoDisplay("Sure?") is False
+    assert qt.QFileDialog.getOpenFileName(None, "Open") == "/data/ct.nii.gz"
+    assert [dialog.kind for dialog in slicer_app.dialogs] == ["error", "question", "question", "getOpenFileName"]
+    assert slicer_app.dialogs[0].details["detailedText"] == "trace"
+    with pytest.raises(RuntimeError), slicer.util.tryWithErrorDisplay("Failed."):
+        raise RuntimeError("no")
+
+
+@pytest.mark.parametrize("outcome", ["accepted", "declined", "failed", "restart"])
+def test_package_installation_outcomes(slicer_app, outcome):  # noqa: F811
+    slicer_app.app.setTestingEnabled(False)
+    slicer_app.packages.outcome = outcome
+    assert slicer.packaging.pip_check("numpy>=1.20") and not slicer.packaging.pip_check("numpy>=99")
+    slicer_app.packages.missing = {"nibabel"}
+    expected = {"declined": RuntimeError, "failed": subprocess.CalledProcessError}.get(outcome)
+    if expected:
+        with pytest.raises(expected):
+            slicer.packaging.pip_ensure("nibabel>=5", requester="Test")
+        assert slicer_app.packages.installed == []
+    else:
+        slicer.packaging.pip_ensure("nibabel>=5", requester="Test")
+        assert slicer_app.packages.installed == ["nibabel>=5"] and slicer.packaging.pip_check("nibabel")
+    restarted = [name for name, *_ in slicer_app.view_calls if name == "restart"]
+    assert restarted == (["restart"] if outcome == "restart" else [])
+
+
+def test_a_picture_has_text_not_boxes(slicer_app, panel, tmp_path):  # noqa: F811
+    def ink(text):
+        label = qt.QLabel(text)
+        label.resize(60, 20)
+        image = label.grab().toImage()
+        return {image.pixel(x, y) for x in range(60) for y in range(20)}, bytes(image.constBits())
+
+    assert ink("iiii")[1] != ink("oooo")[1]
+    path = slicer_app.screenshot(panel[0], tmp_path / "panel.png", width=400)
+    assert qt.QImage(str(path)).width() == 400
