@@ -1,0 +1,189 @@
+"""What a run produced, shown in the panel and in the views."""
+
+import qt
+import slicer
+
+_LARGEST_HEIGHT = 240
+
+
+class ResultArea:
+    """The rows of the "Results" section.
+
+    Parameters
+    ----------
+    section : ctkCollapsibleButton
+        Hidden while there is nothing to show.
+    layout : QLayout
+        Of the section.
+    """
+
+    def __init__(self, section, layout):
+        self._section = section
+        self._layout = layout
+        self._container = None
+        self._rows = []
+        section.visible = False
+
+    def clear(self):
+        """Take every row away."""
+        for _, _, view in self._rows:
+            if view is not None:
+                view.setMRMLTableNode(None)
+        self._rows = []
+        if self._container is not None:
+            self._layout.removeWidget(self._container)
+            self._container.hide()
+            self._container.deleteLater()
+            self._container = None
+        self._section.visible = False
+
+    def show(self, nodes: dict, warnings=()):
+        """Display the result nodes (``{title: node}``) and what the task warned of."""
+        self.clear()
+        if not nodes and not warnings:
+            return
+        self._container = qt.QWidget()
+        rows = qt.QVBoxLayout(self._container)
+        rows.setContentsMargins(0, 0, 0, 0)
+        if warnings:
+            rows.addWidget(_warning_label(warnings))
+        for title, node in nodes.items():
+            widget, view = _row(title, node)
+            self._rows.append((node, widget, view))
+            rows.addWidget(widget)
+        self._layout.addWidget(self._container)
+        self._section.visible = True
+        self._section.collapsed = False
+
+    def forget_deleted_nodes(self):
+        """Take the rows away whose node is no longer in the scene."""
+        for row in list(self._rows):
+            node, widget, view = row
+            if slicer.mrmlScene.GetNodeByID(node.GetID() or "") is not node:
+                if view is not None:
+                    view.setMRMLTableNode(None)
+                widget.hide()
+                self._rows.remove(row)
+
+
+def _warning_label(warnings):
+    label = qt.QLabel("\n".join(warnings))
+    label.objectName = "warningsLabel"
+    label.wordWrap = True
+    label.setStyleSheet("color: #b06000;")
+    return label
+
+
+def _row(title: str, node):
+    """The widget for one result, and the table view in it if it has one."""
+    widget = qt.QWidget()
+    widget.objectName = f"result_{node.GetID()}"
+    box = qt.QVBoxLayout(widget)
+    box.setContentsMargins(0, 0, 0, 0)
+    head = qt.QHBoxLayout()
+    label = qt.QLabel(f"{title}: <b>{node.GetName()}</b>")
+    label.wordWrap = True
+    head.addWidget(label, 1)
+    box.addLayout(head)
+    view = None
+    if node.IsA("vtkMRMLSegmentationNode"):
+        head.addWidget(_button("Show in 3D", "Show the segments as surfaces in the 3D view.", show_in_3d, node))
+    elif node.IsA("vtkMRMLVolumeNode"):
+        head.addWidget(_button("Show in slices", "Show the volume in the slice views.", show_volume, node))
+    elif node.IsA("vtkMRMLPlotChartNode"):
+        head.addWidget(_button("Show plot", "Show the chart in the plot view.", show_plot, node))
+    elif node.IsA("vtkMRMLTableNode"):
+        view = _table_view(node)
+        box.addWidget(view)
+    elif node.IsA("vtkMRMLTextNode"):
+        box.addWidget(_text_view(node))
+    return widget, view
+
+
+def _button(text, tool_tip, action, node):
+    button = qt.QPushButton(text)
+    button.toolTip = tool_tip
+    if slicer.app.layoutManager() is None:
+        button.enabled = False
+        button.toolTip = "There are no views."
+    button.connect("clicked()", lambda: action(node))
+    return button
+
+
+def _table_view(node):
+    view = slicer.qMRMLTableView()
+    view.setMRMLScene(slicer.mrmlScene)
+    view.setMRMLTableNode(node)
+    view.setEditTriggers(qt.QAbstractItemView.NoEditTriggers)
+    height = min(_LARGEST_HEIGHT, 34 + 30 * max(1, node.GetNumberOfRows()))
+    view.setMinimumHeight(height)
+    view.setMaximumHeight(height)
+    view.resizeColumnsToContents()
+    return view
+
+
+def _text_view(node):
+    view = qt.QPlainTextEdit()
+    view.setReadOnly(True)
+    view.setPlainText(node.GetText() or "")
+    view.setMaximumHeight(_LARGEST_HEIGHT)
+    return view
+
+
+def show_in_3d(segmentation):
+    """Show the segments as closed surfaces and centre the 3D view on them."""
+    with slicer.util.WaitCursor():
+        segmentation.CreateDefaultDisplayNodes()
+        segmentation.CreateClosedSurfaceRepresentation()
+        segmentation.GetDisplayNode().SetVisibility3D(True)
+    views = slicer.app.layoutManager()
+    if views is not None and views.threeDViewCount:
+        views.threeDWidget(0).threeDView().resetFocalPoint()
+
+
+def show_volume(volume):
+    """Show a volume in the slice views: as label layer if it holds labels, else as background."""
+    if slicer.app.layoutManager() is None:
+        return
+    if volume.IsA("vtkMRMLLabelMapVolumeNode"):
+        slicer.util.setSliceViewerLayers(label=volume)
+    else:
+        slicer.util.setSliceViewerLayers(background=volume, fit=True)
+
+
+def show_plot(chart):
+    """Show a chart in the plot view of the layout."""
+    if slicer.app.layoutManager() is not None:
+        slicer.modules.plots.logic().ShowChartInLayout(chart)
+
+
+def show_in_slice_views(nodes, reference):
+    """After a run: its first volume behind, its label map on top; a segmentation over the volume it was made from.
+
+    The views keep their place unless the new background lies elsewhere than ``reference``.
+    """
+    if slicer.app.layoutManager() is None or slicer.util.mainWindow() is None:
+        return
+    layers = {}
+    for node in nodes:
+        if node.IsA("vtkMRMLLabelMapVolumeNode"):
+            layers.setdefault("label", node)
+        elif node.IsA("vtkMRMLVolumeNode"):
+            layers.setdefault("background", node)
+    is_volume = reference is not None and reference.IsA("vtkMRMLVolumeNode")
+    if "background" not in layers and is_volume and ("label" in layers or _has_segmentation(nodes)):
+        layers["background"] = reference
+    if layers:
+        background = layers.get("background")
+        elsewhere = background is not None and not (is_volume and _bounds(background) == _bounds(reference))
+        slicer.util.setSliceViewerLayers(**layers, fit=elsewhere)
+
+
+def _has_segmentation(nodes) -> bool:
+    return any(node.IsA("vtkMRMLSegmentationNode") for node in nodes)
+
+
+def _bounds(volume) -> list[float]:
+    bounds = [0.0] * 6
+    volume.GetRASBounds(bounds)
+    return [round(b, 2) for b in bounds]

@@ -1,0 +1,395 @@
+"""The panel that the three modules share: choose a task, its nodes and parameters, run it, see the result."""
+
+import functools
+
+import qt
+import slicer
+import vtk
+from slicer.util import VTKObservationMixin
+
+from ..core import registry
+from ..core.context import DEVICES
+from ..core.errors import ParameterError
+from ..core.parameters import RangeParameter
+from ..core.registry import LIBRARIES
+from .chooser import TaskChooser
+from .form import ParameterForm
+from .results import ResultArea, show_in_slice_views
+from .run_section import RUNNER_TITLES, RunSection, guarded
+from .scene_job import SceneJob
+from .selectors import OutputSelector, make_input_selector
+from .state import PanelState
+
+DEVICE_TITLES = {"auto": "Automatic", "cpu": "CPU", "cuda": "CUDA (NVIDIA)", "mps": "MPS (Apple)"}
+_FIRST = 100.0
+"""Priority of observers that must hear of a change before the node selectors do."""
+
+
+def user_action(method):
+    """For slots of the selectors and the form: heard only while the panel is attached and shows what it has."""
+
+    @guarded
+    @functools.wraps(method)
+    def wrapper(self, *args):
+        if self.state is not None and not self._is_refreshing:
+            method(self, *args)
+
+    return wrapper
+
+
+class TaskPanel(VTKObservationMixin):
+    """Fills the static frame of a module's ``.ui`` file with the tasks of one library.
+
+    Parameters
+    ----------
+    widget : qMRMLWidget
+        What ``slicer.util.loadUI`` gave.
+    logic : ScriptedLoadableModuleLogic
+        Its ``getParameterNode`` gives a :class:`.state.TaskPanelParameterNode`.
+    library : str
+        Package whose tasks are offered, such as "MedImgAILib"; the first also offers the user's own tasks.
+    first_task : str
+        Id of the task that is chosen at first.
+    """
+
+    def __init__(self, widget, logic, library: str, first_task: str = ""):
+        VTKObservationMixin.__init__(self)
+        self.ui = slicer.util.childWidgetVariables(widget)
+        self.logic = logic
+        self.tasks = {task.id: task for task in registry() if _is_offered(task, library)}
+        self._first_task = first_task if first_task in self.tasks else next(iter(self.tasks), "")
+        self.state = None
+        self.task = None
+        self.form = None
+        self.inputs, self.outputs = {}, {}
+        self._containers = {}
+        self._entered = False
+        self._is_refreshing = False
+        self._is_writing = False
+        self._refresh_is_due = False
+        self._node_is_going = False
+        self.chooser = TaskChooser(
+            self.ui.searchBox, self.ui.taskList, self.ui.descriptionLabel, self.tasks.values(), self._task_chosen
+        )
+        self.results = ResultArea(self.ui.resultsCollapsibleButton, self.ui.resultsCollapsibleButton.layout())
+        self.run = RunSection(self.ui, self._make_job, self._show_result, self._busy)
+        self._set_up_run_choices()
+        self.ui.resetButton.connect("clicked()", self._reset_clicked)
+        self._observe_scene()
+
+    def show_status(self, sentence: str, kind: str = "info"):
+        """Show one sentence; see :meth:`RunSection.show_status`."""
+        self.run.show_status(sentence, kind)
+
+    # Life cycle; the module's widget calls these
+
+    @guarded
+    def enter(self):
+        """The module is shown: the parameter node is there and displayed."""
+        self._entered = True
+        self._attach()
+
+    @guarded
+    def exit(self):
+        """Another module is shown; a run under way goes on."""
+        self._entered = False
+
+    def cleanup(self):
+        """The module is unloaded, or Slicer ends."""
+        self.run.discard()
+        self._detach()
+        self.removeObservers()
+        for selector in (*self.inputs.values(), *self.outputs.values()):
+            selector.detach()
+
+    def _observe_scene(self):
+        scene = slicer.mrmlScene
+        self.addObserver(scene, scene.StartCloseEvent, self._scene_closing)
+        self.addObserver(scene, scene.EndCloseEvent, self._scene_closed)
+        self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self._node_going, priority=_FIRST)
+        for event in (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndImportEvent, scene.EndBatchProcessEvent):
+            self.addObserver(scene, event, self._scene_changed)
+
+    @guarded
+    def _scene_closing(self, caller, event):
+        self.run.discard()
+        self.results.clear()
+        self._detach()
+
+    @guarded
+    def _scene_closed(self, caller, event):
+        if self._entered:
+            self._attach()
+
+    def _node_going(self, caller, event):
+        """A selector whose node is deleted may move on to a neighbour; that is not the user's choice."""
+        self._node_is_going = True
+
+    def _scene_changed(self, caller, event):
+        """Nodes come and go in bursts, and are not complete yet: look once, when the event loop is back."""
+        if not self._refresh_is_due:
+            self._refresh_is_due = True
+            qt.QTimer.singleShot(0, self._refresh_later)
+
+    @guarded
+    def _refresh_later(self):
+        self._refresh_is_due = self._node_is_going = False
+        self.results.forget_deleted_nodes()
+        if self._entered and self.state is not None and not slicer.mrmlScene.IsBatchProcessing():
+            self.refresh()
+
+    def _attach(self):
+        """Use the scene's parameter node."""
+        wrapper = self.logic.getParameterNode()
+        if self.state is None or self.state.node is not wrapper.parameterNode:
+            self._detach()
+            self.state = PanelState(wrapper)
+            self.addObserver(self.state.node, vtk.vtkCommand.ModifiedEvent, self._node_modified)
+        self.refresh()
+
+    def _detach(self):
+        if self.state is not None:
+            self.removeObserver(self.state.node, vtk.vtkCommand.ModifiedEvent, self._node_modified)
+            self.state = None
+
+    @guarded
+    def _node_modified(self, caller, event):
+        if self._entered and not self._is_writing and not self._is_refreshing:
+            self.refresh()
+
+    # Display
+
+    def refresh(self):
+        """Display what the parameter node and the scene hold."""
+        if self.state is None or self._is_refreshing:
+            return
+        self._is_refreshing = True
+        try:
+            self._refresh()
+        finally:
+            self._is_refreshing = False
+
+    def _refresh(self):
+        if not self.state.wrapper.taskId:
+            self.state.wrapper.taskId = self._first_task
+        task = self.tasks.get(self.state.wrapper.taskId)
+        if task is not self.task:
+            self._build(task)
+        self.chooser.show(task)
+        problems = []
+        if task is not None:
+            self._pick_missing_inputs()
+            for selector in self.inputs.values():
+                selector.show(self.state.choice(task, selector.port))
+            for selector in self.outputs.values():
+                nodes = self.state.nodes(task, selector.port)
+                selector.show(nodes[0] if nodes else None, self.state.is_output_on(task, selector.port))
+            self._show_bounds()
+            values, problems = self.state.parameters(task)
+            self.form.show(values)
+        self._show_run_choices()
+        self._validate()
+        if problems:
+            self.show_status(" ".join(problems), "warning")
+
+    def _build(self, task):
+        """Make the rows that depend on the task."""
+        for selector in (*self.inputs.values(), *self.outputs.values()):
+            selector.detach()
+        self.task, self.inputs, self.outputs, self.form = task, {}, {}, None
+        inputs = self._new_form("inputs", self.ui.inputsCollapsibleButton.layout())
+        plain = self._new_form("parameters", self.ui.parametersFrame.layout())
+        advanced = self._new_form("advanced", self.ui.advancedGroupBox.layout())
+        outputs = self._new_form("outputs", self.ui.outputsCollapsibleButton.layout())
+        if task is None:
+            return
+        for port in task.inputs:
+            self.inputs[port.name] = make_input_selector(port, self._nodes_chosen, self._file_chosen)
+            inputs.addRow(_label(port), self.inputs[port.name].widget)
+        self.form = ParameterForm(task.parameters, plain, advanced, self._value_changed)
+        for port in task.outputs:
+            self.outputs[port.name] = OutputSelector(port, self._target_chosen, self._output_switched)
+            outputs.addRow(_label(port), self.outputs[port.name].widget)
+        self.ui.inputsCollapsibleButton.visible = bool(task.inputs)
+        self.ui.parametersCollapsibleButton.visible = bool(task.parameters)
+        self.ui.advancedGroupBox.visible = any(p.advanced for p in task.parameters)
+
+    def _new_form(self, name, layout):
+        """An empty form layout in place of the one of the task before."""
+        if old := self._containers.pop(name, None):
+            layout.removeWidget(old)
+            old.hide()
+            old.deleteLater()
+        container = self._containers[name] = qt.QWidget()
+        form = qt.QFormLayout(container)
+        form.setContentsMargins(0, 0, 0, 0)
+        layout.insertWidget(0, container)
+        return form
+
+    def _pick_missing_inputs(self):
+        """Choose what is needed and not chosen yet, as far as the scene has it, to save clicks."""
+        active = _active_volume_id()
+        taken = [node for port in self.task.inputs for node in self.state.nodes(self.task, port)]
+        for port in self.task.inputs:
+            if port.optional or port.multiple or self.state.nodes(self.task, port):
+                continue
+            candidates = [node for node in self.inputs[port.name].candidates() if node not in taken]
+            candidates.sort(key=lambda node: node.GetID() != active)
+            if candidates:
+                self.state.set_nodes(self.task, port, candidates[:1])
+                taken.append(candidates[0])
+
+    def _show_bounds(self):
+        """Ranges without limits of their own get those of the chosen volume."""
+        for parameter in self.task.parameters:
+            if not isinstance(parameter, RangeParameter) or parameter.bounds_from not in self.inputs:
+                continue
+            for node in self.state.nodes(self.task, self.task.port(parameter.bounds_from))[:1]:
+                if node.IsA("vtkMRMLVolumeNode") and node.GetImageData() is not None:
+                    self.form.show_bounds(parameter.bounds_from, *node.GetImageData().GetScalarRange())
+
+    def _validate(self):
+        self.run.show_problem(self._problem())
+
+    def _problem(self) -> str:
+        """Why Apply is not possible, as far as that shows without looking at voxels; empty if it is."""
+        if self.task is None:
+            if self.state is not None and self.state.wrapper.taskId:
+                return f"There is no task '{self.state.wrapper.taskId}' here; choose another one."
+            return "Choose a task."
+        for port in self.task.inputs:
+            chosen = len(self.state.choice(self.task, port))
+            if not chosen and not port.optional:
+                return f"{port.title}: select a {port.kind}."
+            if chosen and port.multiple and chosen < port.minimum_count:
+                return f"{port.title}: select at least {port.minimum_count}."
+        if not any(self.state.is_output_on(self.task, port) for port in self.task.outputs):
+            return "Switch at least one output on."
+        return ""
+
+    # Where to run
+
+    def _set_up_run_choices(self):
+        for name in DEVICES:
+            self.ui.deviceComboBox.addItem(DEVICE_TITLES[name], name)
+        for name, title in RUNNER_TITLES.items():
+            self.ui.runnerComboBox.addItem(title, name)
+        self.ui.deviceComboBox.connect("currentIndexChanged(int)", self._device_chosen)
+        self.ui.runnerComboBox.connect("currentIndexChanged(int)", self._runner_chosen)
+
+    def _show_run_choices(self):
+        uses_device = self.task is not None and self.task.uses_device
+        self.ui.deviceLabel.visible = uses_device
+        self.ui.deviceComboBox.visible = uses_device
+        device = self.state.wrapper.device
+        self.ui.deviceComboBox.currentIndex = max(0, self.ui.deviceComboBox.findData(device))
+        isolated = self.task is not None and self.task.isolated
+        self.ui.runnerComboBox.currentIndex = max(0, self.ui.runnerComboBox.findData(self._runner_name()))
+        self.ui.runnerComboBox.enabled = not isolated
+
+    def _runner_name(self) -> str:
+        if self.task is not None and self.task.isolated:
+            return "worker"
+        return self.state.wrapper.runner if self.state.wrapper.runner in RUNNER_TITLES else "worker"
+
+    # What the user does
+
+    def _write(self, action, *args):
+        """Change the parameter node without displaying everything again."""
+        self._is_writing = True
+        try:
+            action(*args)
+        finally:
+            self._is_writing = False
+        if self.task is not None and not self.run.is_running:
+            self.show_status("")
+        self._validate()
+
+    @user_action
+    def _task_chosen(self, task):
+        self._write(setattr, self.state.wrapper, "taskId", task.id)
+        self.results.clear()
+        self.refresh()
+
+    @user_action
+    def _nodes_chosen(self, port, nodes):
+        if self._node_is_going:
+            return
+        self._write(self.state.set_nodes, self.task, port, nodes)
+        if any(isinstance(p, RangeParameter) and p.bounds_from == port.name for p in self.task.parameters):
+            self._show_bounds()
+            self.form.show(self.state.parameters(self.task)[0])
+
+    @user_action
+    def _file_chosen(self, port, path):
+        self._write(self.state.set_file, self.task, port, path)
+
+    @user_action
+    def _target_chosen(self, port, node):
+        if self._node_is_going:
+            return
+        self._write(self.state.set_nodes, self.task, port, [node] if node is not None else [])
+
+    @user_action
+    def _output_switched(self, port, on):
+        self._write(self.state.set_output_on, self.task, port, on)
+        nodes = self.state.nodes(self.task, port)
+        self.outputs[port.name].show(nodes[0] if nodes else None, on)
+
+    @user_action
+    def _value_changed(self, name, value):
+        try:
+            self._write(self.state.set_parameter, self.task, name, value)
+        finally:
+            self.form.show(self.state.parameters(self.task)[0])
+
+    @user_action
+    def _reset_clicked(self):
+        self._write(self.state.reset_parameters, self.task)
+        self.refresh()
+
+    @user_action
+    def _device_chosen(self, index):
+        self._write(setattr, self.state.wrapper, "device", self.ui.deviceComboBox.itemData(index))
+
+    @user_action
+    def _runner_chosen(self, index):
+        self._write(setattr, self.state.wrapper, "runner", self.ui.runnerComboBox.itemData(index))
+
+    # Runs
+
+    def _make_job(self):
+        task, state = self.task, self.state
+        values, problems = state.parameters(task)
+        if problems:
+            raise ParameterError(problems[0])
+        inputs = {port.name: state.choice(task, port) for port in task.inputs}
+        targets = {port.name: (state.nodes(task, port) or [None])[0] for port in task.outputs}
+        off = [port.name for port in task.outputs if not state.is_output_on(task, port)]
+        job = SceneJob(slicer.mrmlScene, task, inputs, values, targets, off, device=state.wrapper.device)
+        return job, self._runner_name()
+
+    def _show_result(self, scene_job, nodes, warnings):
+        show_in_slice_views(nodes.values(), scene_job.reference_node)
+        self.results.show({scene_job.task.port(name).title: node for name, node in nodes.items()}, warnings)
+
+    def _busy(self, is_running):
+        """A run holds all it needs, so the panel stays free; when it has ended, what is missing may have changed."""
+        if not is_running and self.state is not None:
+            self._validate()
+
+
+def _is_offered(task, library: str) -> bool:
+    return task.library == library or (library == LIBRARIES[0] and task.library not in LIBRARIES)
+
+
+def _label(port):
+    label = qt.QLabel(f"{port.title}:")
+    label.toolTip = port.help
+    return label
+
+
+def _active_volume_id() -> str:
+    """Id of the volume that the slice views show, empty if none."""
+    selection = slicer.mrmlScene.GetSingletonNode("Singleton", "vtkMRMLSelectionNode")
+    return (selection.GetActiveVolumeID() if selection is not None else None) or ""

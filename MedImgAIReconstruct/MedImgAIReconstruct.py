@@ -1,0 +1,184 @@
+import logging
+import os
+
+import qt
+import slicer
+import vtk
+from slicer.i18n import tr as _
+from slicer.i18n import translate
+from slicer.ScriptedLoadableModule import (
+    ScriptedLoadableModule,
+    ScriptedLoadableModuleLogic,
+    ScriptedLoadableModuleTest,
+    ScriptedLoadableModuleWidget,
+)
+
+SAMPLE_DATA_URL = "https://github.com/Slicer/SlicerTestingData/releases/download/SHA256/"
+
+
+class MedImgAIReconstruct(ScriptedLoadableModule):
+    """Describes the module to Slicer."""
+
+    def __init__(self, parent):
+        ScriptedLoadableModule.__init__(self, parent)
+        self.parent.title = _("MedImgAI Reconstruct")
+        self.parent.categories = [translate("qSlicerAbstractCoreModule", "Tomographic Reconstruction")]
+        self.parent.dependencies = ["MedImgAI"]
+        self.parent.contributors = ["MedImgAI contributors"]
+        self.parent.helpText = _("""
+<p>Reconstructs images from raw data: k-space of magnetic resonance imaging and projections of tomography.</p>
+<p>See <a href="https://github.com/MedImgAI/MedImgAI#readme">the documentation</a>.
+For research use only.</p>
+""")
+        self.parent.acknowledgementText = _("""
+MedImgAI builds on 3D Slicer, ITK, VTK, NumPy and SciPy. Each task names the publication that it follows.
+""")
+        slicer.app.connect("startupCompleted()", registerSampleData)
+
+
+def registerSampleData():
+    """Add images to try the module on to the Sample Data module."""
+    import SampleData
+
+    icon = os.path.join(os.path.dirname(__file__), "Resources", "Icons", "MedImgAIReconstruct.png")
+    samples = (
+        (
+            _("Head MR"),
+            [("MR-head.nrrd", "MRHead", "cc211f0dfd9a05ca3841ce1141b292898b2dd2d3f08286affadf823a7e58df93")],
+        ),
+        (
+            _("Chest CT"),
+            [("CT-chest.nrrd", "CTChest", "4507b664690840abb6cb9af2d919377ffc4ef75b167cb6fd0f747befdb12e38e")],
+        ),
+    )
+    for sampleName, files in samples:
+        SampleData.SampleDataLogic.registerCustomSampleDataSource(
+            category="MedImgAI",
+            sampleName=sampleName,
+            thumbnailFileName=icon,
+            uris=[SAMPLE_DATA_URL + sha256 for _fileName, _nodeName, sha256 in files],
+            fileNames=[fileName for fileName, _nodeName, _sha256 in files],
+            nodeNames=[nodeName for _fileName, nodeName, _sha256 in files],
+            checksums=["SHA256:" + sha256 for _fileName, _nodeName, sha256 in files],
+        )
+
+
+class MedImgAIReconstructWidget(ScriptedLoadableModuleWidget):
+    """Puts the task panel into the module's frame."""
+
+    logic = None
+    panel = None
+
+    def setup(self):
+        ScriptedLoadableModuleWidget.setup(self)
+        try:
+            from MedImgAILib.panel.task_panel import TaskPanel
+        except ImportError:
+            logging.exception("The library of MedImgAI could not be loaded.")
+            label = qt.QLabel(_("MedImgAI's library was not found; add the folder MedImgAI to the module paths."))
+            label.wordWrap = True
+            self.layout.addWidget(label)
+            return
+        uiWidget = slicer.util.loadUI(self.resourcePath("UI/MedImgAIReconstruct.ui"))
+        self.layout.addWidget(uiWidget)
+        uiWidget.setMRMLScene(slicer.mrmlScene)
+        self.logic = MedImgAIReconstructLogic()
+        self.panel = TaskPanel(uiWidget, self.logic, "MedImgAIReconstructLib", "reconstruct.fft")
+
+    def cleanup(self):
+        if self.panel:
+            self.panel.cleanup()
+
+    def enter(self):
+        if self.panel:
+            self.panel.enter()
+
+    def exit(self):
+        if self.panel:
+            self.panel.exit()
+
+
+class MedImgAIReconstructLogic(ScriptedLoadableModuleLogic):
+    """Runs tasks on nodes without the panel."""
+
+    def getParameterNode(self):
+        from MedImgAILib.panel.state import TaskPanelParameterNode
+
+        return TaskPanelParameterNode(super().getParameterNode())
+
+    def process(
+        self,
+        taskId,
+        inputNodes,
+        parameters=None,
+        outputNodes=None,
+        runner="in_process",
+        device="auto",
+        seed=0,
+        onEvent=None,
+    ):
+        """Run a task, wait for it and return the result nodes as {output name: node}.
+
+        :param taskId: such as "reconstruct.fft"
+        :param inputNodes: {input name: node, or list of nodes where the input takes several}
+        :param parameters: {parameter name: value}; what is missing has its default
+        :param outputNodes: {output name: node to overwrite}; what is missing gets a new node
+        :param runner: "in_process" or "worker"
+        :param device: "auto", "cpu", "cuda" or "mps"
+        :param seed: of the random numbers, if the task draws any
+        :param onEvent: called with each progress and log event
+        """
+        from MedImgAILib.panel.scene_job import process
+
+        return process(
+            slicer.mrmlScene,
+            taskId,
+            inputNodes,
+            parameters,
+            outputNodes,
+            runner=runner,
+            device=device,
+            seed=seed,
+            on_event=onEvent,
+        )
+
+
+class MedImgAIReconstructTest(ScriptedLoadableModuleTest):
+    """Runs tasks of the module for real, on small images."""
+
+    def setUp(self):
+        slicer.mrmlScene.Clear()
+
+    def runTest(self):
+        for name in sorted(name for name in dir(self) if name.startswith("test_")):
+            self.setUp()
+            self.delayDisplay(name)
+            getattr(self, name)()
+
+    def test_FourierReconstruction(self):
+        """The image behind simulated two-coil k-space comes back, in the right place."""
+        import json
+        import tempfile
+
+        import numpy as np
+
+        image = np.zeros((2, 32, 40))
+        image[0, 8:20, 10:30] = 100.0
+        image[1, 12:16, 5:15] = 50.0
+        weights = np.linspace(0.0, 0.5 * np.pi, 40)
+        coils = np.stack([image * np.cos(weights), image * np.sin(weights)])
+        shifted = np.fft.ifftshift(coils, axes=(-2, -1))
+        kspace = np.fft.fftshift(np.fft.fft2(shifted, norm="ortho"), axes=(-2, -1))
+        matrix = [[-1.5, 0, 0, 20.0], [0, -1.25, 0, 30.0], [0, 0, 4.0, -5.0], [0, 0, 0, 1.0]]
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "scan.npy")
+            np.save(path, kspace.astype(np.complex64))
+            with open(os.path.join(folder, "scan.json"), "w", encoding="utf-8") as file:
+                json.dump({"type": "KSpace", "ijk_to_ras": matrix, "shape": [2, 32, 40]}, file)
+            for runner in ("in_process", "worker"):
+                result = MedImgAIReconstructLogic().process("reconstruct.fft", {"kspace": path}, runner=runner)
+                node = result["image"]
+                self.assertLess(np.abs(slicer.util.arrayFromVolume(node) - image).max(), 1e-3)
+                found = vtk.vtkMatrix4x4()
+                node.GetIJKToRASMatrix(found)
+                self.assertLess(np.abs(slicer.util.arrayFromVTKMatrix(found) - matrix).max(), 1e-6)
