@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 
-
 _TOLERANCE = 1e-6
 """Voxels by which rounding may carry a point past the outermost voxel centre."""
 

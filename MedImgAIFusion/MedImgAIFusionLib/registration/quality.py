@@ -11,7 +11,7 @@ AMBIGUOUS = 0.95
 """A start that ended elsewhere and reached this share of the best metric makes the result doubtful."""
 LEAST_OVERLAP = 0.2
 """Least share of the fixed image's structure that must lie inside the moving image."""
-LEAST_CONTRAST = 6.0
+LEAST_CONTRAST = 8.0
 """By how many standard deviations the result must beat poses that are certainly wrong."""
 
 

@@ -1,0 +1,1 @@
+"""Decision-level fusion: one answer from several raters."""
