@@ -5,6 +5,7 @@ from __future__ import annotations
 from MedImgAILib.core import ChoiceParameter, FloatParameter
 
 from .base import GRID_PARAMETERS, RESULT_PARAMETERS, CTTask, example_case
+from .cone import reconstruct_diverging
 from .filters import WINDOWS
 from .parallel_fbp import reconstruct_parallel
 from .sinogram import PARAMETERS as SINOGRAM_PARAMETERS
@@ -41,6 +42,8 @@ class FilteredBackProjection(CTTask):
     )  # fmt: skip
 
     def reconstruct(self, projections, grid, parameters, context):
+        if projections.scan.kind != "parallel":
+            return reconstruct_diverging(projections, grid, parameters.filter, parameters.cutoff, context)
         return reconstruct_parallel(projections, grid, parameters.filter, parameters.cutoff, parameters.method, context)
 
     def example(self):

@@ -26,19 +26,23 @@ def padded_length(columns: int) -> int:
     return next_fast_len(max(64, 2 * columns), real=True)
 
 
-def ramp_filter(length: int, pitch_mm: float, window: str = "ramp", cutoff: float = 1.0) -> np.ndarray:
-    """Frequency response, (length // 2 + 1,) in 1/mm, for ``irfft(rfft(row, length) * response)``.
+def ramp_filter(
+    length: int, pitch: float, window: str = "ramp", cutoff: float = 1.0, equiangular: bool = False
+) -> np.ndarray:
+    """Frequency response, (length // 2 + 1,) in 1/pitch, for ``irfft(rfft(row, length) * response)``.
 
     Parameters
     ----------
     length : int
         Transform length, at least twice the number of samples.
-    pitch_mm : float
-        Sample pitch.
+    pitch : float
+        Sample pitch in mm, or in rad if ``equiangular``.
     window : str
         One of :data:`WINDOWS`.
     cutoff : float
         Fraction of the Nyquist frequency, in 0…1, at which the window ends.
+    equiangular : bool
+        The ramp of a curved detector, with sin γ in place of γ (Kak & Slaney, eq. 95).
     """
     frequency = np.arange(length // 2 + 1) / length
     if window == "none":
@@ -47,8 +51,10 @@ def ramp_filter(length: int, pitch_mm: float, window: str = "ramp", cutoff: floa
     kernel = np.zeros(length)
     kernel[0] = 0.25
     odd = n % 2 != 0
-    kernel[odd] = -1 / (np.pi * n[odd]) ** 2
-    response = np.fft.rfft(kernel).real / pitch_mm
+    # Lags beyond a quarter turn do not occur between rays of one fan; the kernel would turn back there.
+    lag = np.sin(np.clip(n[odd] * pitch, -np.pi / 2, np.pi / 2)) / pitch if equiangular else n[odd]
+    kernel[odd] = -1 / (np.pi * lag) ** 2
+    response = np.fft.rfft(kernel).real / pitch
     return response * window_response(frequency, window, cutoff)
 
 

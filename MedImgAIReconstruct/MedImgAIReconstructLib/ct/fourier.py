@@ -10,7 +10,6 @@ neighbour of a back-projection loop. Two slices go in one complex transform, one
 from __future__ import annotations
 
 import numpy as np
-
 from MedImgAILib.core import ScanGeometry
 
 from .accelerate import parallel, threads
@@ -22,7 +21,7 @@ TOLERANCE = 1e-3
 
 
 def fourier_back_projection(
-    projections, scan: ScanGeometry, grid: Grid, response, steps, column_weights, context=None, out=None
+    projections, scan: ScanGeometry, grid: Grid, response, steps, column_weights, added=(0, 0), context=None
 ) -> np.ndarray:
     """Σ_θ steps[θ] · (filtered view)(s(x, y, θ)) in every slice, detector rows being slices.
 
@@ -36,7 +35,8 @@ def fourier_back_projection(
     steps : (views,) ndarray
         Angular weights in rad.
     column_weights : (columns,) ndarray
-    out : (rows, ny, nx) float32 ndarray, optional
+    added : (left, right)
+        Columns without data to complete the detector with.
 
     Returns
     -------
@@ -49,9 +49,11 @@ def fourier_back_projection(
     _, ny, nx = grid.shape
     dz, dy, dx = grid.spacing_mm
     pitch = scan.pixel_mm[1]
-    length = padded_length(columns)
+    left, right = added
+    whole = columns + left + right
+    length = padded_length(whole)
     # The period holds the detector and the diagonal part of the grid that it sees, plus the filter's tails.
-    period = fft.next_fast_len(min(length, columns + max(16, columns // 8)), real=False)
+    period = fft.next_fast_len(min(length, whole + max(16, whole // 8)), real=False)
     period += period % 2
     k = np.arange(period) - period // 2
     cos, sin = np.cos(scan.angles_rad)[:, None], np.sin(scan.angles_rad)[:, None]
@@ -60,8 +62,8 @@ def fourier_back_projection(
     plan_y = np.remainder(turn * sin * dy + np.pi, 2 * np.pi) - np.pi
     x0 = grid.center_mm[2] + (nx // 2 - (nx - 1) / 2) * dx
     y0 = grid.center_mm[1] + (ny // 2 - (ny - 1) / 2) * dy
-    margin = (period - columns) // 2
-    first = scan.offset_mm[1] - (columns - 1) / 2 * pitch - margin * pitch
+    margin = (period - whole) // 2
+    first = scan.offset_mm[1] - ((columns - 1) / 2 + left + margin) * pitch
     phase = turn * (x0 * cos + y0 * sin + scan.axis_shift_mm - first)
     factor = (np.exp(1j * phase) * (np.asarray(steps)[:, None] / period)).astype(np.complex64)
     factor[:, 0] = 0  # the Nyquist term has no partner of opposite sign
@@ -69,7 +71,8 @@ def fourier_back_projection(
     plan_x, plan_y = (np.ascontiguousarray(p.astype(np.float32)).ravel() for p in (plan_x, plan_y))
     weights = np.asarray(column_weights, np.float32)
     spectrum = np.concatenate([response, response[1 : (length + 1) // 2][::-1]]).astype(np.float32)
-    result = np.empty((rows, ny, nx), np.float32) if out is None else out
+    result = np.empty((rows, ny, nx), np.float32)
+    measured = slice(left, left + columns)
 
     def plan():
         made = finufft.Plan(1, (ny, nx), eps=TOLERANCE, isign=1, dtype="complex64", upsampfac=1.25, nthreads=1)
@@ -84,12 +87,13 @@ def fourier_back_projection(
         coefficients = np.empty((views, period), np.complex64)
         image = np.empty((ny, nx), np.complex64)
         for row in part:
-            samples[:, columns:] = 0
-            np.multiply(projections[:, row, :], weights, out=samples.real[:, :columns])
+            samples[:, :left] = 0
+            samples[:, left + columns :] = 0
+            np.multiply(projections[:, row, :], weights, out=samples.real[:, measured])
             if row + 1 < rows:
-                np.multiply(projections[:, row + 1, :], weights, out=samples.imag[:, :columns])
+                np.multiply(projections[:, row + 1, :], weights, out=samples.imag[:, measured])
             else:
-                samples.imag[:, :columns] = 0
+                samples.imag[:, measured] = 0
             filtered = _in_place(fft.fft, samples)
             filtered *= spectrum
             filtered = _in_place(fft.ifft, filtered)

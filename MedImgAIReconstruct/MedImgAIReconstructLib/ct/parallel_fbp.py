@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import numpy as np
-
 from MedImgAILib.core import Projections
 
 from .accelerate import has, parallel
 from .filters import filter_rows, padded_length, ramp_filter
 from .grid import Grid, detector_coordinates, ray_distance
-from .weights import TURN, angular_steps, displaced_weights, needs_displacement, scan_range
+from .weights import TURN, angular_steps, completed_detector, displaced_weights, needs_displacement, scan_range
 
 
 def parallel_weights(projections: Projections, context):
-    """Angular steps (views,) and column weights (columns,) of a parallel scan."""
+    """Angular steps (views,), column weights (columns,) and columns to add (left, right) of a parallel scan."""
     scan, columns = projections.scan, projections.array.shape[2]
     if needs_displacement(scan, columns) and scan_range(scan.angles_rad) > TURN - 0.1:
-        return angular_steps(scan.angles_rad, TURN) / 2, displaced_weights(scan, columns)
+        left, right, _ = completed_detector(scan, columns)
+        return angular_steps(scan.angles_rad, TURN) / 2, displaced_weights(scan, columns), (left, right)
     if needs_displacement(scan, columns):
         context.warn("The detector is displaced but the views do not go all around: part of the image is incomplete.")
     steps = angular_steps(scan.angles_rad, np.pi)
     if steps.sum() < 0.97 * np.pi:
         context.warn(
-            f"The views cover {np.rad2deg(steps.sum()):.0f}° of 180°: expect streaks; an iterative algorithm copes better."
+            f"The views cover {np.rad2deg(steps.sum()):.0f}° of 180°: expect streaks; try an iterative algorithm."
         )
-    return steps, np.ones(columns)
+    return steps, np.ones(columns), (0, 0)
 
 
 def reconstruct_parallel(
@@ -38,18 +38,18 @@ def reconstruct_parallel(
     """
     scan = projections.scan
     views, rows, columns = projections.array.shape
-    steps, column_weights = parallel_weights(projections, context)
-    length = padded_length(columns)
+    steps, column_weights, added = parallel_weights(projections, context)
+    length = padded_length(columns + sum(added))
     response = ramp_filter(length, scan.pixel_mm[1], window, cutoff)
     array, exact = slice_rows(projections, grid)
     slices = Grid((array.shape[1], *grid.shape[1:]), grid.spacing_mm, grid.center_mm)
     if method == "fourier" or (method == "auto" and has("finufft")):
         from .fourier import fourier_back_projection
 
-        result = fourier_back_projection(array, scan, slices, response, steps, column_weights, context)
+        result = fourier_back_projection(array, scan, slices, response, steps, column_weights, added, context)
     else:
         context.log("Back-projecting by interpolation; with the package finufft it is faster.")
-        result = interpolate_back(array, scan, slices, response, steps, column_weights, context)
+        result = interpolate_back(array, scan, slices, response, steps, column_weights, added, context)
     blank_outside(result, projections, slices)
     return result if exact else between_rows(result, projections, grid)
 
@@ -106,20 +106,24 @@ def blank_outside(volume: np.ndarray, projections: Projections, grid: Grid):
     volume[:, outside] = 0
 
 
-def interpolate_back(array, scan, grid: Grid, response, steps, column_weights, context) -> np.ndarray:
+def interpolate_back(array, scan, grid: Grid, response, steps, column_weights, added, context) -> np.ndarray:
     """Back-projection with linear interpolation between detector columns, slice by slice."""
     views, rows, columns = array.shape
-    length = padded_length(columns)
+    left, right = added
+    length = padded_length(columns + left + right)
     weights = np.asarray(column_weights, np.float32)
-    first = detector_coordinates(scan, 1, columns)[1][0]
+    first = detector_coordinates(scan, 1, columns)[1][0] - left * scan.pixel_mm[1]
     pitch = scan.pixel_mm[1]
     _, ny, nx = grid.shape
     result = np.zeros((rows, ny, nx), np.float32)
     x, y = (grid.axis(n) for n in (2, 1))
-    positions = np.arange(columns)
+    positions = np.arange(columns + left + right)
 
     def work(chunk):
-        filtered = [filter_rows((array[:, r, :] * weights).astype(np.float32), response, length) for r in chunk]
+        filtered = []
+        for r in chunk:
+            sinogram = np.pad((array[:, r, :] * weights).astype(np.float32), ((0, 0), (left, right)))
+            filtered.append(filter_rows(sinogram, response, length))
         for view in range(views):
             context.check()
             angle = scan.angles_rad[view]

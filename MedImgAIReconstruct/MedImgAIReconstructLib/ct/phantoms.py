@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-
 from MedImgAILib.core import ScanGeometry
 
 from .grid import Grid
@@ -42,8 +41,8 @@ class Ellipsoid:
         return (self._local(points - np.asarray(self.center)) ** 2).sum(-1) <= 1
 
 
-# value, semi-axes, centre, angle in degrees, for a head of half-height 1: Shepp & Logan 1974 with Toft's contrast (1996),
-# the third dimension as in Kak & Slaney's table 3.2 and Schabel's phantom3d.
+# value, semi-axes, centre, angle in degrees, for a head of half-height 1: Shepp & Logan 1974 with the contrast of
+# Toft 1996, the third dimension as in Kak & Slaney's table 3.2 and Schabel's phantom3d.
 _SHEPP_LOGAN = (
     (1.0, (0.69, 0.92, 0.81), (0, 0, 0), 0),
     (-0.8, (0.6624, 0.874, 0.78), (0, -0.0184, 0), 0),

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import numpy as np
+from dataclasses import replace
 
+import numpy as np
 from MedImgAILib.core import InputError, ScanGeometry
 
 from .grid import detector_coordinates, fan_angle, ray_distance
 
 TURN = 2 * np.pi
+DISPLACED = 0.02
+"""Asymmetry of the detector above which it counts as displaced."""
 
 
 def angular_steps(angles: np.ndarray, period: float) -> np.ndarray:
@@ -60,7 +63,7 @@ def displaced_weights(scan: ScanGeometry, columns: int) -> np.ndarray:
     _, u = detector_coordinates(scan, 1, columns)
     half = scan.pixel_mm[1] / 2
     low, high = ray_distance(scan, np.array([u[0] - half, u[-1] + half]))
-    if abs(low + high) < 0.02 * (high - low):
+    if not needs_displacement(scan, columns):
         return np.ones(columns)
     distance = ray_distance(scan, u)
     sign = 1.0 if high > -low else -1.0
@@ -115,9 +118,31 @@ def parker_weights(scan: ScanGeometry, columns: int) -> np.ndarray:
     return np.nan_to_num(weight)
 
 
-def needs_displacement(scan: ScanGeometry, columns: int) -> bool:
-    """Whether the detector is displaced so far that views from opposite sides must be weighted."""
+def asymmetry(scan: ScanGeometry, columns: int) -> float:
+    """How far the detector is displaced: 0 for a centred one, 1 if it sees one side of the rotation axis only."""
     _, u = detector_coordinates(scan, 1, columns)
     half = scan.pixel_mm[1] / 2
     low, high = ray_distance(scan, np.array([u[0] - half, u[-1] + half]))
-    return bool(abs(low + high) >= 0.02 * (high - low))
+    return float(abs(low + high) / (high - low))
+
+
+def needs_displacement(scan: ScanGeometry, columns: int) -> bool:
+    """Whether the detector is displaced so far that views from opposite sides must be weighted."""
+    return asymmetry(scan, columns) >= DISPLACED
+
+
+def completed_detector(scan: ScanGeometry, columns: int) -> tuple[int, int, ScanGeometry]:
+    """Columns to add left and right of a displaced detector so that it is centred, and the scan with them.
+
+    The filtered views do not vanish beyond a detector that cuts the object: what the filter spreads there belongs to
+    the image. Measured columns keep their place.
+    """
+    if not needs_displacement(scan, columns):
+        return 0, 0, scan
+    _, u = detector_coordinates(scan, 1, columns)
+    half = scan.pixel_mm[1] / 2
+    low, high = ray_distance(scan, np.array([u[0] - half, u[-1] + half]))
+    missing = int(np.ceil(abs(low + high) / (high - low) * columns * 1.05)) + 1
+    left, right = (missing, 0) if high > -low else (0, missing)
+    shift = (right - left) / 2 * scan.pixel_mm[1]
+    return left, right, replace(scan, offset_mm=(scan.offset_mm[0], scan.offset_mm[1] + shift))
