@@ -137,7 +137,7 @@ def _window_level(array: np.ndarray) -> tuple[float, float]:
     """
     step = max(1, int(np.ceil((array.size / 1e5) ** (1 / 3))))
     sample = array[tuple(slice(step // 2 if n > step // 2 else 0, None, step) for n in array.shape[:3])]
-    sample = sample[np.isfinite(sample)]
+    sample = sample[np.isfinite(sample)].astype(np.float64)
     if not sample.size:
         return 1.0, 0.5
     low, high = (float(value) for value in np.percentile(sample, (0.1, 99.9)))
