@@ -27,7 +27,6 @@ from pathlib import Path
 from ...core import (
     InputError,
     KSpace,
-    MedImgAIError,
     OutputError,
     Plot,
     Points,
@@ -137,10 +136,10 @@ def read_file(path, port=None, **options):
         if path.is_file() and path.stat().st_size == 0:
             raise InputError(f"'{path}' is empty.")
         value = _converted(_read(path, kind, options), kind, path)
-    except MedImgAIError as error:
+    except InputError as error:
         if path.name in str(error):
             raise
-        raise type(error)(f"'{path.name}': {error}") from error
+        raise InputError(f"'{path.name}': {error}") from error
     except OSError as error:
         raise InputError(f"'{path}' cannot be read ({error.strerror or 'it is damaged'}).") from error
     except _DAMAGE as error:
@@ -157,7 +156,7 @@ def _read(path: Path, kind: type | None, options: dict):
         raise InputError(f"'{path.name}' has no format that can be read here (possible: {listed}).")
     spacing = options.get("spacing_mm")
     if path.is_dir() or suffix in (".dcm", ".ima") or (suffix not in allowed or not suffix) and _is_dicom(path):
-        return _module("dicom").read(path, options.get("series_uid"))
+        return _module("dicom").read(path, options.get("series_uid"), spacing)
     if kind is Segmentation and suffix in _NRRD or suffix in _SEGMENTATIONS:
         return _module("segnrrd").read(path)
     if suffix in _PICTURES:
