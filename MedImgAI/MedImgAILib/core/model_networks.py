@@ -1,0 +1,62 @@
+"""The networks that a model package may name, and nothing else."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+
+from .errors import MissingPackageError, ModelError
+
+_MONAI = "monai>=1.4"
+_TORCH = "torch>=2.2"
+
+NETWORKS: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    f"monai.{name}": ("monai.networks.nets", name, (_TORCH, _MONAI))
+    for name in (
+        "AttentionUnet", "BasicUNet", "BasicUNetPlusPlus", "DenseNet121", "DenseNet169", "DenseNet201", "DynUNet",
+        "FlexibleUNet", "RegUNet", "SegResNet", "SegResNetDS", "SegResNetVAE", "SwinUNETR", "UNet", "UNETR", "VNet",
+        "ViT", "VoxelMorphUNet",
+    )
+} | {
+    f"torch.{name}": ("torch.nn", name, (_TORCH,))
+    for name in ("Conv1d", "Conv2d", "Conv3d", "Linear")
+}  # fmt: skip
+"""Card name → (module, class, requirements). A network of our own is added here, in the product, by its module."""
+
+_REFUSED_ARGUMENTS = ("pretrained", "device")
+"""Arguments that would fetch other weights or place the network elsewhere."""
+
+
+def build(name: str, arguments: dict):
+    """An untrained network; imports torch or MONAI.
+
+    Raises
+    ------
+    ModelError
+        If the class is not on the list or does not take the arguments.
+    MissingPackageError
+        If its library is not installed.
+    """
+    check_network(name, arguments)
+    module, attribute, requirements = NETWORKS[name]
+    missing = tuple(r for r in requirements if importlib.util.find_spec(r.partition(">")[0]) is None)
+    if missing:
+        raise MissingPackageError(f"The network '{name}' needs packages that are not installed: {missing}.", missing)
+    try:
+        return getattr(importlib.import_module(module), attribute)(**arguments)
+    except Exception as error:
+        raise ModelError(f"The network '{name}' cannot be built with the card's arguments ({error}).") from error
+
+
+def check_network(name: str, arguments: dict):
+    """Refuse a class that is not on the list and arguments that reach outside.
+
+    Raises
+    ------
+    ModelError
+    """
+    if name not in NETWORKS:
+        raise ModelError(f"The model package asks for '{name[:80]}', which is not a network that MedImgAI may load.")
+    for argument in _REFUSED_ARGUMENTS:
+        if arguments.get(argument):
+            raise ModelError(f"The model package sets '{argument}', which is not allowed; weights come with it alone.")
