@@ -35,6 +35,19 @@ def example_volume(name: str = "image", seed: int = 0, geometry: Geometry | None
     return Volume((100.0 * head + 40.0 * ball + noise).astype(np.float32), geometry, name=name)
 
 
+def example_head(name: str = "head", spacing_mm: float = 5.0) -> Volume:
+    """A whole head in T1 contrast: scalp, skull, grey and white matter, ventricles; float32, about 0…120."""
+    extent = np.array([180.0, 230.0, 240.0])
+    shape = tuple((extent[::-1] / spacing_mm).astype(int))
+    geometry = Geometry.from_spacing(shape, [spacing_mm] * 3, (90.0, 115.0, -100.0), np.diag([-1.0, -1.0, 1.0]))
+    array = np.random.default_rng(0).normal(0, 2, shape)
+    head = (((0, 0, -10), (78, 98, 115), 110.0), ((0, 0, 20), (72, 90, 80), 15.0), ((0, 0, 20), (66, 84, 72), 80.0))
+    for center_mm, semi_axes_mm, value in (*head, ((0, 0, 20), (50, 66, 54), 120.0), ((0, 5, 20), (10, 25, 12), 30.0)):
+        inside = _radius(geometry, center_mm, semi_axes_mm) < 1
+        array[inside] += value - array[inside].mean()
+    return Volume(array.astype(np.float32), geometry, name=name)
+
+
 def example_segmentation(name: str = "segmentation", shift_mm: float = 0.0) -> Segmentation:
     """Two segments: the ellipsoid and the ball of :func:`example_volume`, the ball moved by ``shift_mm``."""
     geometry = example_geometry()

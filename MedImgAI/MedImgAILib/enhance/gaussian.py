@@ -14,6 +14,7 @@ class Gaussian(Task):
     title = "Gaussian smoothing"
     group = "Enhancement"
     summary = "Reduces noise by averaging neighbours with Gaussian weights; edges soften too."
+    references = ("Lindeberg T. Scale-space theory in computer vision. Kluwer 1994, chapter 2.",)
     keywords = ("blur", "denoise", "filter")
 
     inputs = (VolumePort("image", "Image", "The volume to smooth.", components=()),)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..core import FloatParameter, InputError, IntegerParameter, SegmentationPort, Task, VolumePort
+from ..core import FloatParameter, Geometry, InputError, IntegerParameter, SegmentationPort, Task, Volume, VolumePort
 
 
 class N4(Task):
@@ -64,18 +64,21 @@ class N4(Task):
     def run(self, inputs, parameters, context):
         import SimpleITK as sitk
 
+        from ..core.geometry import inverse_order, reorder_array
         from ..core.itk import itk_image, run_filter
 
         order = inputs.image.geometry.canonical_order()
         image = inputs.image.reordered(*order)
-        mask = self._mask(inputs, context).transpose(order[0])
-        mask = mask[tuple(slice(None, None, -1 if f else 1) for f in order[1])]
+        mask = reorder_array(self._mask(inputs), *order)
         context.progress(0.05, "Averaging")
-        full = itk_image(image, np.float32)
+        # Fitted in the image's own axes, which differ from the patient's by a rotation only. Rounding keeps the
+        # iterations, which amplify the last digits, the same whatever the rotation.
+        axes = Geometry.from_spacing(image.geometry.shape, np.round(image.geometry.spacing, 6))
+        full = itk_image(Volume(image.array, axes), np.float32)
         shrink = shrink_factors(parameters.working_mm, image.geometry)
         small = sitk.BinShrink(full, shrink)
         # A coarse voxel takes part if all of it is in the mask, so that the dark outside does not dilute it.
-        where = itk_image(image.with_array(mask.astype(np.float32)))
+        where = itk_image(Volume(mask.astype(np.float32), axes))
         small_mask = sitk.BinShrink(where, shrink) >= 0.999
         if not sitk.GetArrayViewFromImage(small_mask).any():
             small_mask = sitk.BinShrink(where, shrink) > 0.0
@@ -104,15 +107,13 @@ class N4(Task):
         context.progress(0.95, "Dividing")
         corrected = (image.array / field).astype(np.float32)
 
-        from ..core.geometry import inverse_order
-
         back = inverse_order(*order)
         return {
             "corrected": image.with_array(corrected, units=image.units).reordered(*back),
             "field": image.with_array(field).reordered(*back),
         }
 
-    def _mask(self, inputs, context):
+    def _mask(self, inputs):
         """(K, J, I) bool on the image's grid: foreground with positive intensity."""
         from ..core.intensity import otsu_threshold
         from ..core.resampling import resample_segmentation

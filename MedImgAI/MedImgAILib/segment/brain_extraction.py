@@ -46,6 +46,11 @@ class BrainExtraction(Task):
     uses_device = True
     isolated = True
 
+    def example(self):
+        from ..core.examples import example_head
+
+        return {"image": example_head()}, {}
+
     def run(self, inputs, parameters, context):
         from ..core.geometry import inverse_order
         from .deepbet import brain_probability
