@@ -145,12 +145,17 @@ def test_empty_table_and_components(scene):
 
 PLOT = Plot(
     Table({"t": np.arange(5.0), "v": np.arange(5.0) ** 2}, "data"),
-    (Series("v", "t", "curve"), Series("v", "t", "dots", "scatter"), Series("v", "", "row", "line"), Series("v", "", "bars", "bar")),
+    (
+        Series("v", "t", "curve"),
+        Series("v", "t", "dots", "scatter"),
+        Series("v", "", "row"),
+        Series("v", "", "bars", "bar"),
+    ),
     "chart",
     "A title",
     "time",
     "value",
-)  # fmt: skip
+)
 
 
 def test_plot(scene):

@@ -11,6 +11,8 @@ from ...core.data import Segmentation
 from ...core.errors import OutputError
 from .nodes import prepare
 from .records import write_provenance
+from .rollback import all_or_nothing, node_ids
+from .volumes import read_volume
 
 
 def write_node(value, scene, node=None, name: str = "", port: ports.Port | None = None):
@@ -38,7 +40,7 @@ def write_node(value, scene, node=None, name: str = "", port: ports.Port | None 
         If the value does not fit a node, or not this one; the scene is then as before.
     """
     prepared = prepare(value, port)
-    with _all_or_nothing(scene, [node]):
+    with all_or_nothing(scene, [node]):
         return _write(prepared, value, scene, node, name)
 
 
@@ -77,10 +79,10 @@ def apply_results(scene, task, outputs: dict, targets: dict, reference_node=None
     chosen = [targets[output].GetID() for output in ready if targets.get(output) is not None]
     if len(set(chosen)) < len(chosen):
         raise OutputError("Two outputs are to be stored in the same node; choose different nodes.")
-    before = _node_ids(scene)
+    before = node_ids(scene)
     scene.SaveStateForUndo()
     nodes = {}
-    with _one_update(scene), _all_or_nothing(scene, [targets.get(output) for output in ready]):
+    with _one_update(scene), all_or_nothing(scene, [targets.get(output) for output in ready]):
         for output, prepared in ready.items():
             target = targets.get(output)
             name = (names or {}).get(output) or ("" if target else _name(task, output, outputs[output], reference_node))
@@ -118,8 +120,6 @@ def _refer(node, value, reference_node):
         return
     if not reference_node.IsA("vtkMRMLScalarVolumeNode") or reference_node.GetParentTransformNode() is not None:
         return
-    from .volumes import read_volume
-
     if read_volume(reference_node).geometry.same_grid(value.geometry):
         node.SetReferenceImageGeometryParameterFromVolumeNode(reference_node)
 
@@ -133,7 +133,7 @@ def _group(scene, before: set[str], results: set, reference_node):
     beside = hierarchy.GetItemByDataNode(reference_node) if reference_node is not None else hierarchy.GetInvalidItemID()
     if beside != hierarchy.GetInvalidItemID():
         parent = hierarchy.GetItemParent(beside)
-    for node_id in sorted(_node_ids(scene) - before):
+    for node_id in sorted(node_ids(scene) - before):
         node = scene.GetNodeByID(node_id)
         item = hierarchy.GetItemByDataNode(node)
         if item != hierarchy.GetInvalidItemID():
@@ -150,63 +150,3 @@ def _one_update(scene):
         yield
     finally:
         scene.EndState(scene.BatchProcessState)
-
-
-@contextmanager
-def _all_or_nothing(scene, targets):
-    """On an exception, remove every node that was added and put back what the targets were."""
-    before = _node_ids(scene)
-    backups = [_Backup(node) for node in targets if node is not None]
-    try:
-        yield
-    except BaseException:
-        for node_id in sorted(_node_ids(scene) - before):
-            added = scene.GetNodeByID(node_id)
-            if added is not None:
-                scene.RemoveNode(added)
-        for backup in backups:
-            backup.restore()
-        raise
-
-
-def _node_ids(scene) -> set[str]:
-    return {scene.GetNthNode(n).GetID() for n in range(scene.GetNumberOfNodes())}
-
-
-class _Backup:
-    """What a node was before it was overwritten; large arrays are shared, as results bring their own."""
-
-    def __init__(self, node):
-        self.node = node
-        self.name = node.GetName()
-        self.transform = node.GetTransformNodeID() if node.IsA("vtkMRMLTransformableNode") else None
-        related = (
-            [node.GetNthDisplayNode(n) for n in range(node.GetNumberOfDisplayNodes())]
-            if node.IsA("vtkMRMLDisplayableNode")
-            else []
-        )
-        if node.IsA("vtkMRMLPlotChartNode"):
-            series = [node.GetNthPlotSeriesNode(n) for n in range(node.GetNumberOfPlotSeriesNodes())]
-            related += [item for item in series if item is not None]
-            related += list({item.GetTableNode() for item in related if item.GetTableNode() is not None})
-        self.related = [_Backup(item) for item in related]
-        self.copy = node.CreateNodeInstance()
-        self.shallow = node.HasCopyContent()
-        if self.shallow:
-            self.copy.CopyContent(node, False)
-        else:
-            self.copy.Copy(node)
-        self.copy.UnRegister(None)
-
-    def restore(self):
-        was = self.node.StartModify()
-        if self.shallow:
-            self.node.CopyContent(self.copy, False)
-        else:
-            self.node.Copy(self.copy)
-        self.node.SetName(self.name)
-        if self.node.IsA("vtkMRMLTransformableNode"):
-            self.node.SetAndObserveTransformNodeID(self.transform)
-        self.node.EndModify(was)
-        for item in self.related:
-            item.restore()
