@@ -87,7 +87,10 @@ class Handle:
         return events
 
     def cancel(self):
-        """Ask the job to stop; :class:`Stopped` follows within 2 s."""
+        """Ask the job to stop; :class:`Stopped` follows, from a process of its own within 2 s, whatever it is doing.
+
+        Nothing happens if the job is over.
+        """
         raise NotImplementedError
 
     def wait(self, on_event=None, timeout: float | None = None) -> dict:

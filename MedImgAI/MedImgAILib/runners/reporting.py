@@ -10,14 +10,16 @@ from ..core.context import Context
 from .base import Event, Log, Progress
 
 INTERVAL_S = 0.05
-"""Least time between two progress events; hosts redraw no faster."""
+"""Least time between two progress events in the long run; hosts redraw no faster."""
+BURST = 8
+"""How many may come at once after a pause, so that the name of a step is out before a library goes silent."""
 
 
 class ReportingContext(Context):
     """Sends what a task reports to ``send`` and stops the task once :meth:`cancel` was called.
 
-    At most one progress event per :data:`INTERVAL_S` is sent, but the latest one always is: at the latest
-    one interval after it was reported, or with :meth:`flush`.
+    One progress event per :data:`INTERVAL_S` is sent, after a pause :data:`BURST` more; the latest one always is:
+    at the latest one interval after it was reported, or with :meth:`flush`.
 
     Parameters
     ----------
@@ -34,7 +36,7 @@ class ReportingContext(Context):
         self._lock = threading.Lock()
         self._pending: Progress | None = None
         self._timer: threading.Timer | None = None
-        self._sent_at = float("-inf")
+        self._next_at = float("-inf")
 
     def cancel(self):
         """Make the task stop at its next report or check; from any thread."""
@@ -46,7 +48,7 @@ class ReportingContext(Context):
     def on_progress(self, fraction: float, message: str):
         with self._lock:
             self._pending = Progress(fraction, message)
-            wait = self._sent_at + INTERVAL_S - time.monotonic()
+            wait = self._next_at - time.monotonic()
             if wait <= 0:
                 self._send_pending()
             elif self._timer is None:
@@ -70,4 +72,4 @@ class ReportingContext(Context):
         if self._pending is not None:
             self._send(self._pending)
             self._pending = None
-            self._sent_at = time.monotonic()
+            self._next_at = max(self._next_at, time.monotonic() - BURST * INTERVAL_S) + INTERVAL_S

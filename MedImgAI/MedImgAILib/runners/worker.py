@@ -136,7 +136,14 @@ class WorkerRunner(Runner):
             if what == "close":
                 self._shut_down()
                 return
-            getattr(self, f"_on_{what}")(*rest)
+            try:
+                getattr(self, f"_on_{what}")(*rest)
+            except Exception as error:
+                # A fault here must not leave the host waiting for ever.
+                logger.exception("The worker's runner failed on '%s'.", what)
+                self._kill()
+                if self._current is not None:
+                    self._end_job(failure(error, self._current.job.task_id))
 
     def _on_submit(self, handle: _WorkerHandle):
         self._pending.append(handle)

@@ -9,6 +9,7 @@ each job ``finished``, ``failed`` or ``stopped``, each with the job's number. Da
 from __future__ import annotations
 
 import faulthandler
+import gc
 import importlib
 import json
 import os
@@ -76,6 +77,7 @@ class Worker:
             order, context = self._jobs.get()
             self._do(order, context)
             del self._contexts[order["number"]]
+            gc.collect()  # images caught in reference cycles would hold their memory until the next job
 
     def _do(self, order: dict, context: ReportingContext):
         number, task = order["number"], order["task"]

@@ -35,10 +35,11 @@ def in_process(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def worker():
-    each = WorkerRunner()
-    yield each
-    each.close()
+def both():
+    runners = InProcessRunner(), WorkerRunner()
+    yield runners
+    for each in runners:
+        each.close()
 
 
 def _assert_same(one, other, path=""):
@@ -63,15 +64,14 @@ def _assert_same(one, other, path=""):
 
 
 @pytest.mark.parametrize("task", list(registry()), ids=lambda task: task.id)
-def test_worker_equals_in_process(task, worker):
+def test_worker_equals_in_process(task, both):
     if task.missing_packages():
         pytest.skip(f"needs {', '.join(task.missing_packages())}")
     if task.isolated:
         pytest.skip("runs in the worker only")
     inputs, parameters = task.example()
     job = Job(task.id, inputs, parameters, device="cpu", seed=5)
-    here = InProcessRunner().submit(job).wait(timeout=120)
-    there = worker.submit(job).wait(timeout=120)
+    here, there = (handle.wait(timeout=120) for handle in [each.submit(job) for each in both])
     _assert_same(here, there)
     for name, value in there.items():
         changing = {"started", "finished", "seconds"}
@@ -127,12 +127,14 @@ def test_isolated_tasks_are_refused_in_process(in_process):
 
 
 def test_in_process_close_then_submit(in_process):
+    before = set(threading.enumerate())
     handle = in_process.submit(wt.job("steps", 100))
     in_process.close()
     in_process.close()
     assert isinstance(wt.events_of(handle)[-1], Stopped)
     wt.assert_works(in_process)
-    assert sum(t.name == "MedImgAI" and t.is_alive() for t in threading.enumerate()) <= 3
+    in_process.close()
+    wt.wait_for(lambda: not {t for t in threading.enumerate() if t.name == "MedImgAI"} - before)
 
 
 def test_lookup():
