@@ -178,7 +178,9 @@ class MedImgAIFusionTest(ScriptedLoadableModuleTest):
         corners = np.array([[0, 0, 0, 1], [-70, 0, 0, 1], [0, -58, 0, 1], [0, 0, 46, 1.0]]).T
         for runner in ("in_process", "worker"):
             nodes = {"fixed": fixed, "moving": moving}
-            result = MedImgAIFusionLogic().process("fusion.rigid_registration", nodes, runner=runner)
+            result = MedImgAIFusionLogic().process(
+                "fusion.rigid_registration", nodes, {"search": "header"}, runner=runner
+            )
             found = slicer.util.arrayFromTransformMatrix(result["transform"])
             error = np.linalg.norm((found @ move @ corners - corners)[:3], axis=0)
             self.assertLess(error.max(), 0.5)

@@ -13,8 +13,6 @@ from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModuleWidget,
 )
 
-SAMPLE_DATA_URL = "https://github.com/Slicer/SlicerTestingData/releases/download/SHA256/"
-
 
 class MedImgAIReconstruct(ScriptedLoadableModule):
     """Describes the module to Slicer."""
@@ -37,30 +35,38 @@ MedImgAI builds on 3D Slicer, ITK, VTK, NumPy and SciPy. Each task names the pub
 
 
 def registerSampleData():
-    """Add images to try the module on to the Sample Data module."""
+    """Add raw data to try the module on to the Sample Data module."""
     import SampleData
 
-    icon = os.path.join(os.path.dirname(__file__), "Resources", "Icons", "MedImgAIReconstruct.png")
-    samples = (
-        (
-            _("Head MR"),
-            [("MR-head.nrrd", "MRHead", "cc211f0dfd9a05ca3841ce1141b292898b2dd2d3f08286affadf823a7e58df93")],
-        ),
-        (
-            _("Chest CT"),
-            [("CT-chest.nrrd", "CTChest", "4507b664690840abb6cb9af2d919377ffc4ef75b167cb6fd0f747befdb12e38e")],
-        ),
+    SampleData.SampleDataLogic.registerCustomSampleDataSource(
+        category="MedImgAI",
+        sampleName=_("Simulated sinogram"),
+        thumbnailFileName=os.path.join(os.path.dirname(__file__), "Resources", "Icons", "MedImgAIReconstruct.png"),
+        nodeNames=["Sinogram"],
+        customDownloader=simulateSinogram,
     )
-    for sampleName, files in samples:
-        SampleData.SampleDataLogic.registerCustomSampleDataSource(
-            category="MedImgAI",
-            sampleName=sampleName,
-            thumbnailFileName=icon,
-            uris=[SAMPLE_DATA_URL + sha256 for _fileName, _nodeName, sha256 in files],
-            fileNames=[fileName for fileName, _nodeName, _sha256 in files],
-            nodeNames=[nodeName for _fileName, nodeName, _sha256 in files],
-            checksums=["SHA256:" + sha256 for _fileName, _nodeName, sha256 in files],
-        )
+
+
+def simulateSinogram(source=None):
+    """Make a volume with the parallel projections of the Shepp-Logan head: slices, views, detector columns.
+
+    :param source: the entry of the Sample Data module; not needed
+    :return: the volume node, in a list as the Sample Data module wants it
+    """
+    import numpy as np
+    from MedImgAILib.core import ScanGeometry
+    from MedImgAIReconstructLib.ct.phantoms import project, shepp_logan
+
+    views, rows, columns, pixel = 180, 5, 192, 1.25
+    scan = ScanGeometry("parallel", np.pi * np.arange(views) / views, pixel_mm=(8.0, pixel))
+    projections = project(shepp_logan(100.0, scale=0.096), scan, rows, columns, sub_rays=2)
+    node = slicer.mrmlScene.AddNewNodeByClass(
+        "vtkMRMLScalarVolumeNode", slicer.mrmlScene.GenerateUniqueName("Sinogram")
+    )
+    slicer.util.updateVolumeFromArray(node, np.ascontiguousarray(projections.swapaxes(0, 1), np.float32))
+    node.SetSpacing(pixel, 1.0, 8.0)
+    node.CreateDefaultDisplayNodes()
+    return [node]
 
 
 class MedImgAIReconstructWidget(ScriptedLoadableModuleWidget):
@@ -83,7 +89,7 @@ class MedImgAIReconstructWidget(ScriptedLoadableModuleWidget):
         self.layout.addWidget(uiWidget)
         uiWidget.setMRMLScene(slicer.mrmlScene)
         self.logic = MedImgAIReconstructLogic()
-        self.panel = TaskPanel(uiWidget, self.logic, "MedImgAIReconstructLib", "reconstruct.fft")
+        self.panel = TaskPanel(uiWidget, self.logic, "MedImgAIReconstructLib", "reconstruct.fbp")
 
     def cleanup(self):
         if self.panel:
@@ -182,3 +188,18 @@ class MedImgAIReconstructTest(ScriptedLoadableModuleTest):
                 found = vtk.vtkMatrix4x4()
                 node.GetIJKToRASMatrix(found)
                 self.assertLess(np.abs(slicer.util.arrayFromVTKMatrix(found) - matrix).max(), 1e-6)
+
+    def test_FilteredBackProjection(self):
+        """The simulated sinogram gives the phantom back: skull, brain and ventricle have their attenuation."""
+        import numpy as np
+
+        (sinogram,) = simulateSinogram()
+        values = {"units": "1/mm", "voxel_mm": 1.25}
+        result = MedImgAIReconstructLogic().process("reconstruct.fbp", {"sinogram": sinogram}, values)["volume"]
+        array = slicer.util.arrayFromVolume(result)
+        toIJK = vtk.vtkMatrix4x4()
+        result.GetRASToIJKMatrix(toIJK)
+        for x, y, expected in ((0, 0, 0.0192), (22, 0, 0.0), (-22, 0, 0.0), (0, 35, 0.0288)):
+            i, j, k = np.rint(slicer.util.arrayFromVTKMatrix(toIJK) @ (x, y, 0.0, 1.0))[:3].astype(int)
+            found = array[k, j - 2 : j + 3, i - 2 : i + 3].mean()
+            self.assertLess(abs(found - expected), 0.002)

@@ -338,7 +338,7 @@ class qMRMLCheckableNodeComboBox(qMRMLNodeComboBox):
 
     def setCheckState(self, node, state):
         before = node.GetID() in self._checked()
-        (self._checked().add if int(state) == int(Qt.Checked) else self._checked().discard)(node.GetID())
+        (self._checked().add if state in (Qt.Checked, 2) else self._checked().discard)(node.GetID())
         if before != (node.GetID() in self._checked()):
             self._mark()
             self.checkedNodesChanged.emit()

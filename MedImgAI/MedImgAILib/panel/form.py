@@ -139,6 +139,8 @@ class BooleanEditor(Editor):
 class ChoiceEditor(Editor):
     def _make(self):
         widget = qt.QComboBox()
+        widget.sizeAdjustPolicy = qt.QComboBox.AdjustToMinimumContentsLengthWithIcon
+        widget.minimumContentsLength = 12
         for value, text in self.parameter.choices.items():
             widget.addItem(text, value)
         widget.connect("currentIndexChanged(int)", self._changed)

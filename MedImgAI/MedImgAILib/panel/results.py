@@ -162,7 +162,7 @@ def show_in_slice_views(nodes, reference):
 
     The views keep their place unless the new background lies elsewhere than ``reference``.
     """
-    if slicer.app.layoutManager() is None or slicer.util.mainWindow() is None:
+    if slicer.app.layoutManager() is None:
         return
     layers = {}
     for node in nodes:

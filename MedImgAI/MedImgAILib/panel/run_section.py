@@ -80,14 +80,15 @@ class RunSection:
         self._ui.statusLabel.text = sentence
         self._ui.statusLabel.visible = bool(sentence)
 
-    def show_problem(self, problem: str):
-        """Say why Apply is not possible; an empty text makes it possible."""
+    def show_problem(self, problem: str, notice: str = ""):
+        """Say why Apply is not possible, or if it is a ``notice``, unless something else is said already."""
         self._problem = problem
-        if problem and not self.is_running:
-            self.show_status(problem, "hint")
+        if self._shows_problem or not self._ui.statusLabel.text:
+            if self.is_running:
+                self.show_status("")
+            else:
+                self.show_status(problem or notice, "hint" if problem else "warning")
             self._shows_problem = True
-        elif self._shows_problem:
-            self.show_status("")
         self._update_button()
 
     def log(self, line: str):

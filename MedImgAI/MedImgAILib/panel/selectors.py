@@ -66,6 +66,7 @@ class NodeSelector:
         self.widget.showChildNodeTypes = False
         self.widget.addEnabled = False
         self.widget.removeEnabled = False
+        self.widget.sizeAdjustPolicy = qt.QComboBox.AdjustToMinimumContentsLengthWithIcon
         if not port.multiple:
             self.widget.noneEnabled = True
             self.widget.noneDisplay = "None" if port.optional else f"Select a {port.kind}"
@@ -132,6 +133,7 @@ class OutputSelector:
         self.combo_box.showChildNodeTypes = False
         self.combo_box.addEnabled = False
         self.combo_box.removeEnabled = False
+        self.combo_box.sizeAdjustPolicy = qt.QComboBox.AdjustToMinimumContentsLengthWithIcon
         self.combo_box.noneEnabled = True
         self.combo_box.noneDisplay = f"Create new {port.kind} on Apply"
         self.combo_box.toolTip = f"{port.help}\nChoose an existing {port.kind} to overwrite it.".strip()

@@ -9,7 +9,6 @@ from slicer.util import VTKObservationMixin
 
 from ..core import registry
 from ..core.context import DEVICES
-from ..core.errors import ParameterError
 from ..core.parameters import RangeParameter
 from ..core.registry import LIBRARIES
 from .chooser import TaskChooser
@@ -175,8 +174,9 @@ class TaskPanel(VTKObservationMixin):
         task = self.tasks.get(self.state.wrapper.taskId)
         if task is not self.task:
             self._build(task)
+            if not self.run.is_running:
+                self.show_status("")
         self.chooser.show(task)
-        problems = []
         if task is not None:
             self._pick_missing_inputs()
             for selector in self.inputs.values():
@@ -185,12 +185,9 @@ class TaskPanel(VTKObservationMixin):
                 nodes = self.state.nodes(task, selector.port)
                 selector.show(nodes[0] if nodes else None, self.state.is_output_on(task, selector.port))
             self._show_bounds()
-            values, problems = self.state.parameters(task)
-            self.form.show(values)
+            self.form.show(self.state.parameters(task)[0])
         self._show_run_choices()
         self._validate()
-        if problems:
-            self.show_status(" ".join(problems), "warning")
 
     def _build(self, task):
         """Make the rows that depend on the task."""
@@ -223,6 +220,7 @@ class TaskPanel(VTKObservationMixin):
         container = self._containers[name] = qt.QWidget()
         form = qt.QFormLayout(container)
         form.setContentsMargins(0, 0, 0, 0)
+        form.setFieldGrowthPolicy(qt.QFormLayout.AllNonFixedFieldsGrow)
         layout.insertWidget(0, container)
         return form
 
@@ -249,12 +247,13 @@ class TaskPanel(VTKObservationMixin):
                     self.form.show_bounds(parameter.bounds_from, *node.GetImageData().GetScalarRange())
 
     def _validate(self):
-        self.run.show_problem(self._problem())
+        problems = self.state.parameters(self.task)[1] if self.task is not None else []
+        self.run.show_problem(self._problem(), " ".join(problems))
 
     def _problem(self) -> str:
         """Why Apply is not possible, as far as that shows without looking at voxels; empty if it is."""
         if self.task is None:
-            if self.state is not None and self.state.wrapper.taskId:
+            if self.state.wrapper.taskId:
                 return f"There is no task '{self.state.wrapper.taskId}' here; choose another one."
             return "Choose a task."
         for port in self.task.inputs:
@@ -360,9 +359,7 @@ class TaskPanel(VTKObservationMixin):
 
     def _make_job(self):
         task, state = self.task, self.state
-        values, problems = state.parameters(task)
-        if problems:
-            raise ParameterError(problems[0])
+        values, _ = state.parameters(task)
         inputs = {port.name: state.choice(task, port) for port in task.inputs}
         targets = {port.name: (state.nodes(task, port) or [None])[0] for port in task.outputs}
         off = [port.name for port in task.outputs if not state.is_output_on(task, port)]
