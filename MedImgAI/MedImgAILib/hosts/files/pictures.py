@@ -1,4 +1,4 @@
-"""PNG, JPEG, TIFF and BMP pictures; they carry no reliable voxel size, so the user must say it."""
+"""PNG, JPEG and TIFF pictures; they carry no reliable voxel size, so the user must say it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ _SIGNATURES = {
     ".jpeg": (b"\xff\xd8\xff",),
     ".tif": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
     ".tiff": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
-    ".bmp": (b"BM",),
 }
 
 
@@ -73,7 +72,7 @@ def parts(value: Volume, path: Path) -> list[Part]:
     if not stack and len(array) > 1:
         raise OutputError(f"'{path.name}' cannot hold {len(array)} slices; choose .nrrd or .nii.gz.")
     allowed = ("uint8", "uint16") + (("float32",) if stack else ())
-    allowed = allowed[:1] if suffix in (".jpg", ".jpeg", ".bmp") else allowed
+    allowed = allowed[:1] if suffix in (".jpg", ".jpeg") else allowed
     if array.dtype.name not in allowed:
         raise OutputError(f"'{path.name}' cannot hold {array.dtype} voxels; choose .nrrd or .nii.gz.")
     if value.components not in (1, 3, 4):

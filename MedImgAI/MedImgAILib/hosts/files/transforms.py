@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,9 +45,9 @@ def read(path: Path) -> Transform:
             raise InputError(f"'{path.name}' is no transform: it is no HDF5 file.")
     elif not start.startswith(b"#Insight Transform File"):
         raise InputError(f"'{path.name}' is no transform: it does not begin with '#Insight Transform File'.")
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)
     try:
-        transform = sitk.ReadTransform(str(path))
+        with _silence():
+            transform = sitk.ReadTransform(str(path))
     except RuntimeError as error:
         raise InputError(f"'{path.name}' is damaged, or holds a transform that ITK does not know.") from error
     return replace(_from_itk(transform, path.name), name=stem_of(path))
@@ -94,8 +97,52 @@ def parts(value: Transform, path: Path) -> list[Part]:
     import SimpleITK as sitk
 
     transform = _to_itk(value)
+
+    def write(temporary: Path):
+        with _silence():
+            sitk.WriteTransform(transform, str(temporary))
+            # ITK's text writer does not notice a full disk, so what arrived is compared with what was sent.
+            if not _same(transform, sitk.ReadTransform(str(temporary))):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    return [Part(path, write)]
+
+
+def _same(first, second) -> bool:
+    """Whether two SimpleITK transforms have the same parameters."""
+    import SimpleITK as sitk
+
+    first, second = first.Downcast(), second.Downcast()
+    if first.GetName() != second.GetName():
+        return False
+    if isinstance(first, sitk.CompositeTransform):
+        count = first.GetNumberOfTransforms()
+        pairs = ((first.GetNthTransform(n), second.GetNthTransform(n)) for n in range(count))
+        return count == second.GetNumberOfTransforms() and all(_same(a, b) for a, b in pairs)
+    values = [np.array(t.GetParameters() + t.GetFixedParameters()) for t in (first, second)]
+    return values[0].shape == values[1].shape and np.allclose(*values, rtol=1e-6, atol=1e-9)
+
+
+@contextlib.contextmanager
+def _silence():
+    """Keep ITK and HDF5 from printing: the HDF5 library writes its error stack straight to file descriptor 2."""
+    import SimpleITK as sitk
+
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
-    return [Part(path, lambda temporary: sitk.WriteTransform(transform, str(temporary)))]
+    try:
+        saved = os.dup(2)
+    except OSError:
+        # A program without a console has no descriptor 2, so nothing can be printed either.
+        yield
+        return
+    sink = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(sink, 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(sink)
 
 
 def _to_itk(value: Transform):
