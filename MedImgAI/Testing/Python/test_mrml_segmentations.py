@@ -305,3 +305,13 @@ def test_closed_surface_lies_where_the_labels_are(scene):
 def test_classes():
     assert node_classes(SegmentationPort("s", "S")) == ("vtkMRMLSegmentationNode", "vtkMRMLLabelMapVolumeNode")
     assert output_class(SegmentationPort("s", "S")) == "vtkMRMLSegmentationNode"
+
+
+def test_segments_without_voxels_are_written_and_read(scene):
+    geometry = oblique()
+    value = Segmentation.from_labels(np.zeros(geometry.shape, np.uint8), geometry, [Segment("nothing found", 1)])
+    back = read_node(write_node(value, scene))
+    assert back.geometry.same_grid(geometry, 1e-6)
+    assert not back.mask("nothing found").any()
+    assert closed_surface(write_node(value, scene)) == {}
+    assert closed_surface(write_node(Segmentation(value.layers, geometry, ()), scene)) == {}

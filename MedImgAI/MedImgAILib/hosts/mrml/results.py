@@ -118,7 +118,9 @@ def _refer(node, value, reference_node):
     """Tell Slicer's segment editor which volume a segmentation on the same grid was made from."""
     if not isinstance(value, Segmentation) or reference_node is None:
         return
-    if not reference_node.IsA("vtkMRMLScalarVolumeNode") or reference_node.GetParentTransformNode() is not None:
+    if not reference_node.IsA("vtkMRMLScalarVolumeNode") or reference_node.GetImageData() is None:
+        return
+    if reference_node.GetScene() is not node.GetScene() or reference_node.GetParentTransformNode() is not None:
         return
     if read_volume(reference_node).geometry.same_grid(value.geometry):
         node.SetReferenceImageGeometryParameterFromVolumeNode(reference_node)

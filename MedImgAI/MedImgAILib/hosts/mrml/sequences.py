@@ -45,7 +45,7 @@ def prepare_sequence(value: Sequence) -> Prepared:
     OutputError
         If the voxels cannot be stored in a node.
     """
-    items = [prepare_volume(item) for item in value.items]
+    items = [prepare_volume(item, shown=False) for item in value.items]
 
     def install(node):
         scene = node.GetScene()

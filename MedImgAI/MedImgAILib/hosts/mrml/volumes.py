@@ -28,7 +28,7 @@ def read_volume(node) -> Volume:
     InputError
         If the node has no voxels or a singular geometry.
     """
-    image, array, geometry = _placed(node)
+    array, geometry = _placed(node)
     return Volume(array, geometry, node.GetName() or "", _units(node), _display(node), read_provenance(node))
 
 
@@ -47,9 +47,11 @@ def _placed(node):
         node.GetIJKToRASMatrix(ijk_to_ras)
     array = view_of_image(image)
     matrix = to_world @ matrix_to_array(ijk_to_ras)
-    start = np.array(image.GetExtent()[::2], float)
-    matrix[:3, 3] += matrix[:3, :3] @ start
-    return image, array, Geometry(matrix, array.shape[:3])
+    matrix[:3, 3] += matrix[:3, :3] @ np.array(image.GetExtent()[::2], float)
+    try:
+        return array, Geometry(matrix, array.shape[:3])
+    except InputError as error:
+        raise InputError(f"{who} cannot be used: {error}") from error
 
 
 def _units(node) -> str:
@@ -71,8 +73,8 @@ def _display(node) -> Display | None:
     return Display(display.GetWindow(), display.GetLevel(), name, bool(display.GetInterpolate()))
 
 
-def prepare_volume(value: Volume, labelmap: bool = False) -> Prepared:
-    """Ready for a scalar, vector or (``labelmap``) label volume node.
+def prepare_volume(value: Volume, labelmap: bool = False, shown: bool = True) -> Prepared:
+    """Ready for a scalar, vector or (``labelmap``) label volume node; with display settings if it is ``shown``.
 
     Raises
     ------
@@ -97,8 +99,9 @@ def prepare_volume(value: Volume, labelmap: bool = False) -> Prepared:
             node.SetVoxelVectorType(node.VoxelVectorTypeColorRGB if rgb else node.VoxelVectorTypeColorRGBA)
         _set_units(node, value.units)
         # The display settings stand before the image comes: automatic levels would be computed at once.
-        node.CreateDefaultDisplayNodes()
-        _set_display(node, value.display or Display(), value.array)
+        if shown:
+            node.CreateDefaultDisplayNodes()
+            _set_display(node, value.display or Display(), value.array)
         node.SetAndObserveImageData(image)
         node.EndModify(was)
 
@@ -131,10 +134,12 @@ def _set_display(node, wanted: Display, array: np.ndarray):
 
 
 def _window_level(array: np.ndarray) -> tuple[float, float]:
-    """Window and level from the 0.1 and 99.9 percentiles of about 10⁵ voxels.
+    """Window and level from the 0.1 and 99.9 percentiles of about 10⁵ voxels; the full range for colours.
 
     Slicer's automatic levels mean the same, but their histogram of all voxels takes longer than the whole transfer.
     """
+    if array.ndim == 4 and array.dtype == np.uint8:
+        return 255.0, 127.5
     step = max(1, int(np.ceil((array.size / 1e5) ** (1 / 3))))
     sample = array[tuple(slice(step // 2 if n > step // 2 else 0, None, step) for n in array.shape[:3])]
     sample = sample[np.isfinite(sample)].astype(np.float64)
@@ -146,5 +151,6 @@ def _window_level(array: np.ndarray) -> tuple[float, float]:
 
 def _color_node(scene, name: str):
     """The colour node of this name; None if there is none."""
-    nodes = scene.GetNodesByClassByName("vtkMRMLColorNode", name) if name else None
-    return nodes.GetItemAsObject(0) if nodes is not None and nodes.GetNumberOfItems() else None
+    count = scene.GetNumberOfNodesByClass("vtkMRMLColorNode") if name else 0
+    nodes = (scene.GetNthNodeByClass(n, "vtkMRMLColorNode") for n in range(count))
+    return next((node for node in nodes if node.GetName() == name), None)
