@@ -7,6 +7,7 @@ import subprocess
 from typing import Annotated
 
 import pytest
+
 from slicer_standin.fixtures import slicer_app  # noqa: F401  isort: skip
 
 import qt
@@ -24,7 +25,8 @@ UI = """<?xml version="1.0" encoding="UTF-8"?>
      <property name="text"><string>Inputs</string></property>
      <property name="collapsed"><bool>true</bool></property>
      <layout class="QFormLayout" name="form">
-      <item row="0" column="0"><widget class="QLabel" name="label"><property name="text"><string>Volume:</string></property></widget></item>
+      <item row="0" column="0"><widget class="QLabel" name="label">
+        <property name="text"><string>Volume:</string></property></widget></item>
       <item row="0" column="1"><widget class="qMRMLNodeComboBox" name="volume">
         <property name="nodeTypes"><stringlist><string>vtkMRMLScalarVolumeNode</string></stringlist></property>
         <property name="noneEnabled"><bool>true</bool></property>
@@ -43,13 +45,14 @@ UI = """<?xml version="1.0" encoding="UTF-8"?>
       </widget></item>
      </layout>
    </widget></item>
-   <item><widget class="QPushButton" name="apply"><property name="text"><string>Apply</string></property></widget></item>
+   <item><widget class="QPushButton" name="apply">
+    <property name="text"><string>Apply</string></property></widget></item>
   </layout>
  </widget>
  <customwidgets>
-  <customwidget><class>qMRMLWidget</class><extends>QWidget</extends><header>qMRMLWidget.h</header><container>1</container></customwidget>
-  <customwidget><class>qMRMLNodeComboBox</class><extends>QWidget</extends><header>qMRMLNodeComboBox.h</header></customwidget>
-  <customwidget><class>ctkCollapsibleButton</class><extends>QWidget</extends><header>x.h</header><container>1</container></customwidget>
+  <customwidget><class>qMRMLWidget</class><extends>QWidget</extends><container>1</container></customwidget>
+  <customwidget><class>qMRMLNodeComboBox</class><extends>QWidget</extends></customwidget>
+  <customwidget><class>ctkCollapsibleButton</class><extends>QWidget</extends><container>1</container></customwidget>
   <customwidget><class>ctkSliderWidget</class><extends>QWidget</extends><header>x.h</header></customwidget>
  </customwidgets>
  <connections>

@@ -17,15 +17,15 @@
 
 - ``errors``: tracebacks of exceptions in slots, timers, event handlers and MRML observers, which Slicer prints and
   swallows; a test that leaves one there fails (``slicer_app.errors.clear()`` if it was meant);
-- ``dialogs``: what errorDisplay, confirmOkCancelDisplay, QFileDialog.getOpenFileName, QMessageBox.question … would have
-  shown (``kind``, ``text``, ``details``, ``answer``); ``answers.append(False)`` programs the next answer (for questions a
-  bool, for file dialogs a path; without one a question is confirmed and a file dialog returns "");
+- ``dialogs``: what errorDisplay, confirmOkCancelDisplay, QFileDialog.getOpenFileName, QMessageBox.question … would
+  have shown (``kind``, ``text``, ``details``, ``answer``); ``answers.append(False)`` programs the next answer (for
+  questions a bool, for file dialogs a path; without one a question is confirmed and a file dialog returns "");
 - ``state.view_calls``: calls of setSliceViewerLayers, resetSliceViews, selectModule, restart; ``state.opened_urls``,
   ``state.status_messages``, ``state.exit_codes``;
 - ``packages``: ``outcome`` ("accepted", "declined", "failed", "restart"), ``missing``, ``present``, ``installed``,
   ``in_progress``, ``torch_installed``; ``provide_pytorch_extension(True)`` makes ``import PyTorchUtils`` work;
-- ``app`` (``slicer.app``): ``setTestingEnabled(False)`` lets pip_ensure ask and install; ``flush(milliseconds)`` runs the
-  event loop; ``wait_until(condition, timeout)``; ``new_scene()``; ``scene``.
+- ``app`` (``slicer.app``): ``setTestingEnabled(False)`` lets pip_ensure ask and install; ``flush(milliseconds)`` runs
+  the event loop; ``wait_until(condition, timeout)``; ``new_scene()``; ``scene``.
 
 What differs from PySide: Qt properties are attributes and are not called; ``obj.connect("clicked()", f)`` and
 ``obj.clicked.connect(f)`` work (a Python function gets as many arguments as it declares); static file dialogs return
@@ -48,17 +48,28 @@ def install() -> None:
     if _installed:
         return
     _installed = True
-    from . import fonts, i18n, mrml_selectors, mrml_widgets, packages, qt_module, sample_data, ui_loader, utilities
+    from . import (
+        fonts,
+        i18n,
+        module_widgets,
+        mrml_selectors,
+        mrml_widgets,
+        packages,
+        qt_module,
+        sample_data,
+        ui_loader,
+        utilities,
+    )
 
     sys.modules["qt"] = qt_module.QtModule("qt")
     sys.modules["ctk"] = qt_module.ctk_module()
     import slicer
 
-    for source in (mrml_selectors, mrml_widgets):
+    for source in (module_widgets, mrml_selectors, mrml_widgets):
         for name, value in vars(source).items():
             if name.startswith(("qMRML", "qSlicer")) and isinstance(value, type):
                 setattr(slicer, name, value)
-    ui_loader.register(qt_module.ctk_numbers, qt_module.ctk_widgets, mrml_selectors, mrml_widgets)
+    ui_loader.register(qt_module.ctk_numbers, qt_module.ctk_widgets, module_widgets, mrml_selectors, mrml_widgets)
     slicer.modules = types.SimpleNamespace(sampleDataSources={}, dicomPlugins={})
     slicer.moduleNames = types.SimpleNamespace()
     slicer.selfTests = {}

@@ -9,10 +9,10 @@ import types
 from pathlib import Path
 
 import slicer
-from PySide6.QtCore import QSettings, Signal
+from PySide6.QtCore import QEvent, QSettings, Signal
 from PySide6.QtWidgets import QApplication
 
-from .mrml_widgets import qSlicerScriptedLoadableModule
+from .module_widgets import qSlicerScriptedLoadableModule
 from .state import STATE
 from .widget_base import slicer_class
 
@@ -187,6 +187,7 @@ def flush(milliseconds: int = 0) -> None:
     end = time.monotonic() + milliseconds / 1000
     while True:
         QApplication.processEvents()
+        QApplication.sendPostedEvents(None, QEvent.DeferredDelete)  # as at the return to the application's event loop
         if time.monotonic() >= end:
             break
         time.sleep(0.005)

@@ -7,6 +7,7 @@ import pytest
 from . import install, loading
 from .application import application, flush, new_scene
 from .packages import PACKAGES, provide_pytorch_extension
+from .signals import disconnect
 from .state import STATE
 
 install()  # so that a test file may import qt, ctk and slicer at its top, after these fixtures
@@ -74,6 +75,7 @@ def slicer_app():
     yield handle
     for loaded in handle._loaded:
         loaded.close()
+    disconnect(app)
     for widget in app.topLevelWidgets():
         widget.close()
         widget.deleteLater()

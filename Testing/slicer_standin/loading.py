@@ -12,7 +12,7 @@ from PySide6.QtWidgets import QApplication, QWidget
 
 from . import surface
 from .application import flush
-from .mrml_widgets import qSlicerScriptedLoadableModule, qSlicerScriptedLoadableModuleWidget
+from .module_widgets import qSlicerScriptedLoadableModule, qSlicerScriptedLoadableModuleWidget
 from .state import STATE
 
 

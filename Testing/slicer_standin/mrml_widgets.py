@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from PySide6.QtCore import Property, QObject, Qt, Signal
+from PySide6.QtCore import Property, Qt, Signal
 from PySide6.QtGui import QColor
 from PySide6.QtWidgets import (
     QHBoxLayout,
     QHeaderView,
-    QMainWindow,
     QPushButton,
     QTableView,
     QTableWidget,
@@ -18,101 +17,34 @@ from PySide6.QtWidgets import (
 
 from .ctk_numbers import ctkDoubleSpinBox, ctkRangeWidget, ctkSliderWidget
 from .ctk_widgets import ctkCollapsibleButton
+from .module_widgets import SceneHolder
 from .mrml_selectors import qMRMLNodeComboBox
 from .tables import TableNodeModel
 from .widget_base import slicer_class, stored
 
 
-class _SceneHolder:
-    """mrmlScene and setMRMLScene for widgets that pass the scene on."""
-
-    slicer_signals = ("mrmlSceneChanged(vtkMRMLScene*)",)
-
-    def mrmlScene(self):
-        return self.__dict__.get("_scene")
-
-    def setMRMLScene(self, scene):
-        if scene is not self.mrmlScene():
-            self.__dict__["_scene"] = scene
-            self.mrmlSceneChanged.emit(scene)
-
-
 @slicer_class
-class qMRMLWidget(_SceneHolder, QWidget):
+class qMRMLWidget(SceneHolder, QWidget):
     """The usual root of a module's ``.ui`` file."""
 
     mrmlSceneChanged = Signal(object)
 
 
 @slicer_class
-class qSlicerWidget(_SceneHolder, QWidget):
+class qSlicerWidget(SceneHolder, QWidget):
     """A widget that knows the scene."""
 
     mrmlSceneChanged = Signal(object)
 
 
 @slicer_class
-class qMRMLCollapsibleButton(_SceneHolder, ctkCollapsibleButton):
+class qMRMLCollapsibleButton(SceneHolder, ctkCollapsibleButton):
     """A collapsible button that passes the scene on."""
 
     mrmlSceneChanged = Signal(object)
 
 
-@slicer_class
-class qSlicerScriptedLoadableModuleWidget(_SceneHolder, QWidget):
-    """What holds a scripted module's Widget in the application."""
-
-    mrmlSceneChanged = Signal(object)
-
-    def __init__(self, parent=None):
-        super().__init__(parent)
-        self.setLayout(QVBoxLayout())
-        self._entered, self._python_widget = False, None
-
-    def self(self):
-        return self._python_widget
-
-    def enter(self):
-        self._entered = True
-        _call(self._python_widget, "enter")
-
-    def exit(self):
-        self._entered = False
-        _call(self._python_widget, "exit")
-
-    isEntered = Property(bool, lambda self: self._entered)
-    moduleName = stored(str, "moduleName", "")
-
-
-def _call(widget, method):
-    if widget is not None and hasattr(widget, method):
-        getattr(widget, method)()
-
-
-@slicer_class
-class qSlicerScriptedLoadableModule(QObject):
-    """The application's side of a scripted module: what a module's constructor fills in."""
-
-    def __init__(self, name: str = "", path: str = ""):
-        super().__init__()
-        self.name, self.path = name, path
-        self.title, self.categories, self.dependencies, self.contributors = name, [], [], []
-        self.helpText = self.acknowledgementText = ""
-        self.icon = None
-        self.hidden = False
-        self.widgetRepresentationCreationEnabled = True
-        self._widget = self._logic = self._make_logic = None
-
-    def logic(self):
-        if self._logic is None and self._make_logic is not None:
-            self._logic = self._make_logic()
-        return self._logic
-
-    def widgetRepresentation(self):
-        return self._widget
-
-
-class _Units(_SceneHolder):
+class _Units(SceneHolder):
     quantity = stored(str, "quantity", "")
     unitAwareProperties = stored(int, "unitAwareProperties", 0)
 
@@ -147,7 +79,7 @@ class qMRMLRangeWidget(ctkRangeWidget):
 
 
 @slicer_class
-class qMRMLTableView(_SceneHolder, QTableView):
+class qMRMLTableView(SceneHolder, QTableView):
     """Shows a table node."""
 
     mrmlSceneChanged = Signal(object)
@@ -167,7 +99,7 @@ class qMRMLTableView(_SceneHolder, QTableView):
 
 
 @slicer_class
-class qMRMLPlotView(_SceneHolder, QWidget):
+class qMRMLPlotView(SceneHolder, QWidget):
     """Remembers the plot view node; nothing is drawn without OpenGL."""
 
     mrmlSceneChanged = Signal(object)
@@ -188,7 +120,7 @@ class qMRMLPlotView(_SceneHolder, QWidget):
 
 
 @slicer_class
-class qMRMLPlotWidget(_SceneHolder, QWidget):
+class qMRMLPlotWidget(SceneHolder, QWidget):
     """A plot view with its controller."""
 
     mrmlSceneChanged = Signal(object)
@@ -209,7 +141,7 @@ class qMRMLPlotWidget(_SceneHolder, QWidget):
 
 
 @slicer_class
-class qMRMLSegmentSelectorWidget(_SceneHolder, QWidget):
+class qMRMLSegmentSelectorWidget(SceneHolder, QWidget):
     """A segmentation selector over a list of its segments."""
 
     mrmlSceneChanged = Signal(object)
@@ -276,7 +208,7 @@ class qMRMLSegmentSelectorWidget(_SceneHolder, QWidget):
 
 
 @slicer_class
-class qMRMLSegmentsTableView(_SceneHolder, QWidget):
+class qMRMLSegmentsTableView(SceneHolder, QWidget):
     """The segments of a segmentation: colour and name."""
 
     mrmlSceneChanged = Signal(object)
@@ -356,7 +288,7 @@ class qMRMLSegmentationShow3DButton(QPushButton):
 
 
 @slicer_class
-class qSlicerSimpleMarkupsWidget(_SceneHolder, QWidget):
+class qSlicerSimpleMarkupsWidget(SceneHolder, QWidget):
     """A markups selector with a list of its points."""
 
     mrmlSceneChanged = Signal(object)
@@ -403,8 +335,3 @@ class qSlicerSimpleMarkupsWidget(_SceneHolder, QWidget):
     )
     enterPlaceModeOnNodeChange = stored(bool, "enterPlaceModeOnNodeChange", True)
     jumpToSliceEnabled = stored(bool, "jumpToSliceEnabled", False)
-
-
-@slicer_class
-class qSlicerMainWindow(QMainWindow):
-    """A main window, for tests that need one."""

@@ -235,7 +235,8 @@ class ObservedList(list):
 
     append, extend, insert, remove, pop, clear, sort, reverse, __setitem__, __delitem__, __iadd__ = map(
         _writing,
-        "append extend insert remove pop clear sort reverse __setitem__ __delitem__ __iadd__".split(),
+        ["append", "extend", "insert", "remove", "pop", "clear", "sort", "reverse"]
+        + ["__setitem__", "__delitem__", "__iadd__"],
     )
 
 

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import slicer
 
+_FIELDS = {
+    "uris", "fileNames", "nodeNames", "customDownloader", "thumbnailFileName", "loadFileTypes", "loadFiles",
+    "loadFileProperties", "checksums", "loadFileType",
+}  # fmt: skip
+
 
 class SampleDataSource:
     """One registered sample."""
 
     def __init__(self, **fields):
-        self.__dict__.update(fields)
+        self.__dict__.update(dict.fromkeys(_FIELDS), **fields)
 
 
 class SampleDataLogic:
     """The part of the logic that modules use."""
 
     @staticmethod
-    def registerCustomSampleDataSource(category="Custom", sampleName=None, uris=None, fileNames=None, nodeNames=None,
-                                       customDownloader=None, thumbnailFileName=None, loadFileTypes=None, loadFiles=None,
-                                       loadFileProperties=None, checksums=None, sampleDescription=None):  # fmt: skip
-        fields = {name: value for name, value in locals().items() if name != "category"}
-        slicer.modules.sampleDataSources.setdefault(category, []).append(SampleDataSource(**fields))
+    def registerCustomSampleDataSource(category="Custom", sampleName=None, **fields):
+        unknown = set(fields) - _FIELDS
+        if unknown:
+            raise TypeError(f"registerCustomSampleDataSource() got unexpected keyword arguments {sorted(unknown)}")
+        source = SampleDataSource(sampleName=sampleName, **fields)
+        slicer.modules.sampleDataSources.setdefault(category, []).append(source)
 
 
 def downloadSample(name):

@@ -53,7 +53,7 @@ def split_signature(signature: str) -> tuple[str, list[str]]:
     return match[1], types
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _class_signatures(cls: type) -> dict[str, set[str]]:
     result: dict[str, set[str]] = {}
     meta = cls.staticMetaObject
@@ -179,11 +179,7 @@ def connect(owner, signal, *target) -> bool:
 def disconnect(owner, signal=None, slot=None) -> bool:
     """``obj.disconnect("clicked()", slot)``, ``obj.disconnect("clicked()")``."""
     if signal is None:
-        return any(
-            [
-                _disconnect(owner, key, None, by_name=False)
-                for key in {e[1] for e in owner.__dict__.get("_standin_connections", [])}
-            ]
-        )
+        keys = {entry[1] for entry in owner.__dict__.get("_standin_connections", [])}
+        return sum(_disconnect(owner, key, None, by_name=False) for key in keys) > 0
     name, types = split_signature(signal)
     return _disconnect(owner, f"{name}({','.join(types)})", slot, by_name=False)

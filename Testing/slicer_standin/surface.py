@@ -45,7 +45,7 @@ class Surface:
         section = self.section_of(class_name)
         return self.data[section][class_name] if section else None
 
-    @functools.lru_cache(maxsize=None)  # noqa: B019 - one Surface lives as long as the process
+    @functools.cache  # noqa: B019 - one Surface lives as long as the process
     def members(self, class_name: str) -> frozenset[str]:
         """Every name an instance of the class answers to, inherited ones included."""
         entry = self.entry(class_name)
@@ -63,7 +63,7 @@ class Surface:
         members = self.members(class_name)
         return name in members or (name.endswith("_") and name[:-1] in members)
 
-    @functools.lru_cache(maxsize=None)  # noqa: B019
+    @functools.cache  # noqa: B019
     def properties(self, class_name: str) -> frozenset[str]:
         """Qt properties: Python attributes, never called. Empty when the class could not be instantiated to ask it."""
         entry = self.entry(class_name)
@@ -72,7 +72,7 @@ class Surface:
         inherited = self.properties(entry["as"]) if entry.get("as") else frozenset()
         return frozenset(entry.get("properties", ())) | inherited
 
-    @functools.lru_cache(maxsize=None)  # noqa: B019
+    @functools.cache  # noqa: B019
     def signals(self, class_name: str) -> frozenset[str]:
         """Signal signatures, ``clicked(bool)``; empty when the class could not be instantiated to ask it."""
         entry = self.entry(class_name)
