@@ -149,8 +149,9 @@ def _resample(array, source, target, order, transform, outside, dtype, context):
             moving = transform.map_points_inverse(target.ras(index))
             places = np.moveaxis(source.ijk(moving)[..., ::-1], -1, 0)
         beyond = ((places < -0.5 - 1e-6) | (places > limits + 1e-6)).any(axis=0)
-        # Clamped like this, a position half a voxel beyond the outermost centre takes that voxel's value, as in ITK.
-        np.clip(places, 0, limits - 0.5, out=places)
+        if order <= 1:
+            # Up to half a voxel beyond the outermost centre that voxel's value holds; a spline is mirrored. As in ITK.
+            np.clip(places, 0, limits - 0.5, out=places)
         value = map_coordinates(array, places, order=order, mode="mirror", prefilter=False, output=dtype)
         value[beyond] = outside
         slab[...] = value
