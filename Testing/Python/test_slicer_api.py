@@ -46,7 +46,7 @@ LIST = {
     "slicer_modules": [],
     "ScriptedLoadableModule": {"ScriptedLoadableModuleWidget": ["setup"]},
 }
-GOOD = """
+GOOD = '''
 import ctk
 import qt
 import slicer
@@ -66,7 +66,31 @@ class Panel(ScriptedLoadableModuleWidget):
         qt.QTimer.singleShot(0, lambda: self.button.setText("x"))
         if qt.QMessageBox().exec_() == qt.QMessageBox.Yes and slicer.packaging.pip_check("numpy"):
             slicer.app.processEvents()
-"""
+
+class Editor:
+    """Base of the editors.
+
+    Parameters
+    ----------
+    caption : QLabel
+    """
+
+    def __init__(self, caption):
+        self.widget = self._make()
+        self._caption = caption
+
+class SliderEditor(Editor):
+    def _make(self):
+        return make_slider()
+
+    def show(self):
+        self.widget.value = 3
+        self._caption.alignment = qt.Qt.AlignLeft
+
+def make_slider():
+    slider = ctk.ctkSliderWidget()
+    return slider
+'''
 UI = """<ui version="4.0"><class>X</class>
  <widget class="qMRMLWidget" name="X">
   <layout class="QVBoxLayout" name="rows"><property name="leftMargin"><number>0</number></property>
@@ -96,6 +120,8 @@ WRONG_PYTHON = {
     "pip_check": ("pip_verify", "slicer.packaging.pip_verify does not exist"),
     "slicer.app.processEvents": ("slicer.app.process", "slicer.app.process does not exist"),
     "loadUI(": ("loadUi(", "slicer.util.loadUi does not exist"),
+    "self.widget.value": ("self.widget.setValue", "ctkSliderWidget has no property setValue"),
+    "self._caption.alignment": ("self._caption.align", "QLabel has no property align"),
     '"numpy"': ('"vtkMRMLScalarVolumesNode"', "no class vtkMRMLScalarVolumesNode"),
     "ScriptedLoadableModuleWidget\n": ("ScriptedModuleWidget\n", "ScriptedModuleWidget does not exist"),
 }

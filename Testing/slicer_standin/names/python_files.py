@@ -6,6 +6,7 @@ import ast
 import re
 from pathlib import Path
 
+from .inference import UI, Inference, Type, assignments
 from .record import Record
 
 _MODULES = {
@@ -39,13 +40,7 @@ _RETURNS = {
     ("QTextEdit", "document"): "QTextDocument",
     ("QTextBrowser", "document"): "QTextDocument",
 }
-_DOCUMENTED = re.compile(r"^\s*(\w+(?:, \w+)*) : (q?[A-Za-z]\w+)\s*$", re.MULTILINE)
 _MRML_CLASS = re.compile(r"vtkMRML\w+Node")
-
-Type = tuple[
-    str, object
-]  # ("module", name), ("class", name), ("object", name), ("ui", None), ("method", (class, name))
-UI: Type = ("ui", None)
 
 
 class PythonFile:
@@ -59,7 +54,8 @@ class PythonFile:
         self.tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
         self.imported: set[str] = set()
         self.globals: dict[str, Type] = {}
-        self.attributes: dict[str, dict[str, Type | None]] = {}
+        known = record.surface.section_of
+        self.inference = Inference(self.tree, self.globals, lambda name: known(name) is not None, self._quiet)
 
     def check(self) -> None:
         for node in ast.walk(self.tree):
@@ -67,9 +63,6 @@ class PythonFile:
                 self._import(node)
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
                 self._class_name_in_text(node)
-        for node in ast.walk(self.tree):
-            if isinstance(node, ast.ClassDef):
-                self._collect_attributes(node)
         self._scope(self.tree.body, dict(self.globals), None)
 
     def _fail(self, node, message):
@@ -93,59 +86,6 @@ class PythonFile:
         if _MRML_CLASS.fullmatch(node.value) and not self.record.module_has("slicer", node.value):
             self._fail(node, f"there is no class {node.value}")
 
-    # --- the classes of self.<name>
-
-    def _collect_attributes(self, class_node):
-        found: dict[str, Type | None] = {}
-        self.attributes[class_node.name] = found
-        bases = {ast.unparse(base).split(".")[-1] for base in class_node.bases}
-        if "ScriptedLoadableModuleWidget" in bases:
-            found["layout"], found["parent"] = (
-                ("object", "QVBoxLayout"),
-                ("object", "qSlicerScriptedLoadableModuleWidget"),
-            )
-        for function in ast.walk(class_node):
-            if not isinstance(function, ast.FunctionDef):
-                continue
-            scope = self._arguments(function, class_node)
-            for node in ast.walk(function):
-                if not isinstance(node, ast.Assign):
-                    continue
-                kind = self._quiet(node.value, scope, class_node.name)
-                for target in node.targets:
-                    self._learn(target, node.value, kind, scope, found, class_node.name)
-
-    def _learn(self, target, value, kind, scope, found, class_name):
-        if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple) and len(target.elts) == len(value.elts):
-            for part, part_value in zip(target.elts, value.elts):
-                self._learn(part, part_value, self._quiet(part_value, scope, class_name), scope, found, class_name)
-        elif isinstance(target, ast.Name) and kind:
-            scope[target.id] = kind
-        elif isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name) and target.value.id == "self":
-            is_none = isinstance(value, ast.Constant) and value.value is None
-            if target.attr not in found or (found[target.attr] is None and not is_none):
-                found[target.attr] = kind
-            elif not is_none and found[target.attr] != kind:
-                found[target.attr] = None
-
-    def _arguments(self, function, class_node=None) -> dict[str, Type]:
-        """Types of arguments from annotations and from the numpydoc lines ``name : QLineEdit``."""
-        scope = dict(self.globals)
-        documented = _documented_classes(ast.get_docstring(function) or "")
-        if class_node is not None and function.name == "__init__":
-            documented |= _documented_classes(ast.get_docstring(class_node) or "")
-        for argument in function.args.args + function.args.kwonlyargs:
-            scope.pop(argument.arg, None)
-            if argument.annotation is not None:
-                kind = self._quiet(argument.annotation, self.globals, None)
-                if kind and kind[0] == "class":
-                    scope[argument.arg] = ("object", kind[1])
-            elif self.record.surface.section_of(documented.get(argument.arg, "")):
-                scope[argument.arg] = ("object", documented[argument.arg])
-            elif argument.arg == "ui":
-                scope[argument.arg] = UI
-        return scope
-
     # --- statements
 
     def _scope(self, body, scope, class_name):
@@ -161,11 +101,13 @@ class PythonFile:
             owner = next((n for n in ast.walk(self.tree) if isinstance(n, ast.ClassDef) and node in n.body), None)
             for expression in [*node.decorator_list, *node.args.defaults]:
                 self._resolve(expression, scope, class_name)
-            self._scope(node.body, {**scope, **self._arguments(node, owner)}, class_name)
+            self._scope(node.body, {**scope, **self.inference.arguments(node, owner)}, class_name)
         elif isinstance(node, ast.Assign):
             kind = self._resolve(node.value, scope, class_name)
-            for target in node.targets:
-                self._assign(target, node.value, kind, scope, class_name)
+            for target, value in assignments(node):
+                if value is not node.value:
+                    kind = self._quiet(value, scope, class_name)
+                self._assign(target, kind, scope, class_name)
         elif isinstance(node, ast.With | ast.For | ast.While | ast.If | ast.Try):
             self._compound(node, scope, class_name)
         else:
@@ -186,11 +128,8 @@ class PythonFile:
                 elif isinstance(part, ast.expr) and not (name == "target" and isinstance(part, ast.Name)):
                     self._resolve(part, scope, class_name)
 
-    def _assign(self, target, value, kind, scope, class_name):
-        if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple) and len(target.elts) == len(value.elts):
-            for part, part_value in zip(target.elts, value.elts):
-                self._assign(part, part_value, self._quiet(part_value, scope, class_name), scope, class_name)
-        elif isinstance(target, ast.Name):
+    def _assign(self, target, kind, scope, class_name):
+        if isinstance(target, ast.Name):
             scope.pop(target.id, None)
             if kind:
                 scope[target.id] = kind
@@ -237,8 +176,7 @@ class PythonFile:
 
     def _attribute(self, node, scope, class_name):
         if isinstance(node.value, ast.Name) and node.value.id == "self" and class_name:
-            known = self.attributes.get(class_name, {}).get(node.attr)
-            return known or (UI if node.attr in ("ui", "_ui") else None)
+            return self.inference.attribute(class_name, node.attr)
         return self._member(node, self._resolve(node.value, scope, class_name), node.attr)
 
     def _member(self, node, owner: Type | None, name: str) -> Type | None:
@@ -287,7 +225,8 @@ class PythonFile:
         for argument in [*node.args, *(keyword.value for keyword in node.keywords)]:
             self._resolve(argument.value if isinstance(argument, ast.Starred) else argument, scope, class_name)
         if function is None:
-            return None
+            called = self._own_function(node.func, class_name)
+            return self.inference.returned(called, class_name) if called else None
         kind, what = function
         if kind == "class":
             return ("object", what)
@@ -303,6 +242,14 @@ class PythonFile:
             return ("object", returned) if returned else None
         return None
 
+    def _own_function(self, node, class_name):
+        """The function of this file that is called, if it is one."""
+        if isinstance(node, ast.Name):
+            return self.inference.functions.get(node.id)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self":
+            return self.inference.method(class_name, node.attr) if class_name else None
+        return None
+
     def _connection(self, node, owner):
         signature = node.args[0]
         if isinstance(signature, ast.Constant) and isinstance(signature.value, str):
@@ -314,11 +261,3 @@ class PythonFile:
         if owner is None or owner[0] != "object":
             return []
         return [owner[1]] if isinstance(owner[1], str) else list(owner[1])
-
-
-def _documented_classes(docstring: str) -> dict[str, str]:
-    found = {}
-    for names, class_name in _DOCUMENTED.findall(docstring):
-        for name in names.split(", "):
-            found[name] = class_name
-    return found
