@@ -92,6 +92,12 @@ def test_missing_slices(tmp_path, voxels, skip, count):
         read_file(tmp_path)
 
 
+def test_one_of_four_slices_missing(tmp_path, voxels):
+    write_series(tmp_path, voxels[:4], skip=(2,))
+    with pytest.raises(InputError, match="1 slice is missing between S = 3 mm and S = 9 mm .*3 mm apart"):
+        read_file(tmp_path)
+
+
 def test_uneven_distance(tmp_path, voxels):
     write_series(tmp_path, voxels, per_slice=lambda k: {"ImagePositionPatient": [0, 0, 3 * k + (1.0 if k == 5 else 0)]})
     with pytest.raises(InputError, match="4 mm apart between S = 12 mm and S = 16 mm"):

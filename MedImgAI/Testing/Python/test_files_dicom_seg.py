@@ -108,6 +108,18 @@ def test_reading_one_segmentation_beside_its_series(tmp_path):
     write_series(tmp_path, np.zeros((4, 6, 5), np.int16))
     write_file(overlapping(), tmp_path / "result.dcm")
     same_masks(overlapping(), read_file(tmp_path / "result.dcm"))
+    same_masks(overlapping(), read_file(tmp_path, SegmentationPort("segmentation", "Segmentation")))
+    assert read_file(tmp_path, VolumePort("image", "Image")).name == "Chest"
+
+
+def test_a_chosen_series_is_referred_to(tmp_path):
+    write_series(tmp_path / "a", np.zeros((4, 6, 5), np.int16))
+    write_series(tmp_path / "b", np.zeros((4, 6, 5), np.int16), SeriesInstanceUID="1.9", StudyInstanceUID="1.8")
+    image = read_file(tmp_path, series_uid="1.9")
+    made = {"inputs": {"image": {"source": image.provenance["source"]}}}
+    labels = np.ones(image.array.shape, np.uint8)
+    write_file(Segmentation((labels,), image.geometry, (Segment("Lung"),), provenance=made), tmp_path / "seg.dcm")
+    assert dcmread(tmp_path / "seg.dcm").ReferencedSeriesSequence[0].SeriesInstanceUID == "1.9"
 
 
 def test_gantry_tilt(tmp_path):

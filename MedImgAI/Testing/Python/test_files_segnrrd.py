@@ -135,6 +135,7 @@ def test_slicer_reads_what_is_written(tmp_path, scene, suffix):
         image = segment.GetRepresentation("Binary labelmap")
         image.GetImageToWorldMatrix(matrix)
         values = np.array([[matrix.GetElement(r, c) for c in range(4)] for r in range(4)])
+        np.testing.assert_allclose(values, geometry().ijk_to_ras, atol=1e-9)
         low = np.array(image.GetExtent()[::2])
         voxels = vtk_to_numpy(image.GetPointData().GetScalars()).reshape(image.GetDimensions()[::-1])
         found = np.argwhere(voxels == segment.GetLabelValue())[:, ::-1] + low

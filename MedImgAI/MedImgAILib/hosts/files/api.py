@@ -156,7 +156,7 @@ def _read(path: Path, kind: type | None, options: dict):
         raise InputError(f"'{path.name}' has no format that can be read here (possible: {listed}).")
     spacing = options.get("spacing_mm")
     if path.is_dir() or suffix in (".dcm", ".ima") or (suffix not in allowed or not suffix) and _is_dicom(path):
-        return _module("dicom").read(path, options.get("series_uid"), spacing)
+        return _module("dicom").read(path, options.get("series_uid"), spacing, kind is Segmentation)
     if kind is Segmentation and suffix in _NRRD or suffix in _SEGMENTATIONS:
         return _module("segnrrd").read(path)
     if suffix in _PICTURES:

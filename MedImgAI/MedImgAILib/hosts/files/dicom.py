@@ -8,14 +8,16 @@ import numpy as np
 
 from ...core import Display, InputError, Segmentation, Sequence, Volume
 from .dicom_geometry import arrange, grid
-from .dicom_index import LABEL_MAP_CLASS, SEGMENTATION_CLASS, TEMPORAL, Frame, choose_series, frames_of
+from .dicom_index import TEMPORAL, Frame, choose_series, frames_of, is_segmentation
 from .dicom_pixels import stack
 from .voxels import ras_geometry, spacing_option, stem_of
 
 _UNITS = {"BQML": "Bq/mL", "GML": "SUV", "CNTS": "counts"}
 
 
-def read(path: Path, series_uid: str | None = None, spacing_mm=None) -> Volume | Sequence | Segmentation:
+def read(
+    path: Path, series_uid: str | None = None, spacing_mm=None, prefer_segmentation: bool = False
+) -> Volume | Sequence | Segmentation:
     """One series, sorted by position, with the rescale of each slice applied.
 
     Parameters
@@ -26,6 +28,8 @@ def read(path: Path, series_uid: str | None = None, spacing_mm=None) -> Volume |
         Which series of a folder with several.
     spacing_mm : optional
         Pixel size of images that have none (some radiographs).
+    prefer_segmentation : bool
+        Whether a folder with images and a segmentation stands for the segmentation.
 
     Raises
     ------
@@ -34,9 +38,9 @@ def read(path: Path, series_uid: str | None = None, spacing_mm=None) -> Volume |
     MissingPackageError
         If nothing can decompress the images.
     """
-    images = choose_series(path, series_uid)
+    images = choose_series(path, series_uid, prefer_segmentation)
     header = images[0][1]
-    if header.get("SOPClassUID") in (SEGMENTATION_CLASS, LABEL_MAP_CLASS):
+    if is_segmentation(header):
         from .dicom_seg_read import read as read_segmentation
 
         if len(images) > 1:
@@ -44,6 +48,9 @@ def read(path: Path, series_uid: str | None = None, spacing_mm=None) -> Volume |
         return read_segmentation(images[0][0])
     frames = [frame for file, head in images for frame in frames_of(file, head)]
     about = _about(header, path)
+    if series_uid is not None and path.is_dir():
+        # A file of the series identifies it; the folder alone does not.
+        about["provenance"]["source"] = str(images[0][0])
     if len(images) == 1 and frames[0].position is None:
         return _unplaced(frames, about, spacing_mm)
     volumes, attribute, values = arrange(frames, path.name)

@@ -79,8 +79,10 @@ def series_in(folder: Path) -> dict[str, list[tuple[Path, object]]]:
     return found
 
 
-def choose_series(path: Path, series_uid: str | None) -> list[tuple[Path, object]]:
+def choose_series(path: Path, series_uid: str | None, prefer_segmentation: bool = False) -> list[tuple[Path, object]]:
     """The images of one series: those of a folder, or those beside a file that belong with it.
+
+    Where a folder holds one series of images and one of segmentations, ``prefer_segmentation`` decides.
 
     Raises
     ------
@@ -91,6 +93,9 @@ def choose_series(path: Path, series_uid: str | None) -> list[tuple[Path, object
         found = series_in(path)
         if not found:
             raise InputError(f"'{path}' holds no DICOM images.")
+        if series_uid is None and len(found) > 1:
+            preferred = {uid: i for uid, i in found.items() if is_segmentation(i[0][1]) == prefer_segmentation}
+            found = preferred if len(preferred) == 1 else found
         if series_uid is None and len(found) > 1:
             listed = "; ".join(_describe(uid, images) for uid, images in found.items())
             raise InputError(
@@ -106,6 +111,11 @@ def choose_series(path: Path, series_uid: str | None) -> list[tuple[Path, object
         return [(path, header)]
     beside = ((other, header_of(other)) for other in sorted(path.parent.iterdir()) if other.is_file())
     return [(p, h) for p, h in beside if h is not None and h.SeriesInstanceUID == header.SeriesInstanceUID]
+
+
+def is_segmentation(header) -> bool:
+    """Whether the object is a DICOM Segmentation."""
+    return header.get("SOPClassUID") in (SEGMENTATION_CLASS, LABEL_MAP_CLASS)
 
 
 def _describe(uid: str, images: list) -> str:
