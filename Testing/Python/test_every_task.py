@@ -267,6 +267,25 @@ def test_isolated_tasks_refuse_to_run_outside_the_worker(task):
     assert_sentence(refusal.value)
 
 
+@pytest.mark.slow
+def test_isolated_tasks_run_in_the_worker_process():
+    from MedImgAILib.runners.base import Job
+    from MedImgAILib.runners.worker import WorkerRunner
+
+    tasks = [t for t in TASKS if t.isolated and not t.missing_packages()]
+    if not tasks:
+        pytest.skip("no isolated task has its packages installed")
+    runner = WorkerRunner()
+    try:
+        for task in tasks:
+            inputs, parameters, wanted, _, _ = first_run(task)
+            got = runner.submit(Job(task.id, inputs, parameters, "cpu", 3)).wait(timeout=300)
+            for name, value in got.items():
+                assert_same(value, wanted[name], task.orientation_tolerance, f"{task.id}.{name}, worker")
+    finally:
+        runner.close()
+
+
 # Declaration
 
 
