@@ -68,7 +68,7 @@ class Misbehave(Task):
     def _noise(self, _count, context, _image):
         libc = ctypes.CDLL(None)
         print("from print")
-        os.write(1, b'{"op": "finished", "number": 1, "folder": "/"}\n')
+        os.write(1, b'{"op": "finished", "number": 1, "folder": "result-noise"}\n')
         libc.puts(b"from puts")
         libc.fflush(None)
         subprocess.run([sys.executable, "-c", "print('from a child')"], check=True)

@@ -196,7 +196,7 @@ class WorkerRunner(Runner):
             case "stopped":
                 self._end_job(Stopped())
             case "finished":
-                self._end_job(_result(Path(message["folder"])))
+                self._end_job(_result(self._workspace.result_folder(message["folder"])))
 
     def _on_output(self, process: WorkerProcess, line: str):
         logger.debug("worker: %s", line)
@@ -279,7 +279,9 @@ class WorkerRunner(Runner):
         self._pending.clear()
 
 
-def _result(folder: Path) -> Event:
+def _result(folder: Path | None) -> Event:
+    if folder is None:
+        return Failed(WorkerDied("The worker process named a result that does not exist; try again."))
     try:
         return Finished(read_data(folder, writable=True))
     except Exception as error:

@@ -88,7 +88,7 @@ class Worker:
             event = run_job(Job(task, inputs, parameters), context, isolated=True)
             if isinstance(event, Finished):
                 folder = write_data(event.outputs, self._roots, RESULT)
-                self._channel.send(op="finished", number=number, folder=str(folder))
+                self._channel.send(op="finished", number=number, folder=folder.name)
                 return
         except Exception as error:
             event = failure(error, task)

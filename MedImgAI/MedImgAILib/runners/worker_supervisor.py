@@ -18,6 +18,8 @@ import threading
 from contextlib import suppress
 
 KILL = b"!kill\n"
+PREFIX = "medimgai-worker-"
+"""How the names of the folders begin that may be removed; no others are, whatever the arguments say."""
 NEW_GROUP = {"creationflags": 0x08000000} if os.name == "nt" else {"process_group": 0}  # nt: CREATE_NO_WINDOW
 
 
@@ -98,7 +100,7 @@ def main(roots: list[str]):
     kill_group(worker)
     worker.wait()
     if not keep_folders:
-        for root in roots:
+        for root in (root for root in roots if os.path.basename(root).startswith(PREFIX)):
             shutil.rmtree(root, ignore_errors=True)
     os._exit(0)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -18,8 +19,8 @@ import numpy as np
 
 from ..core import codec
 from ..core.errors import ResourceError
+from .worker_supervisor import PREFIX
 
-PREFIX = "medimgai-worker-"
 RESULT = "result-"
 """How the names of the folders begin that a worker makes; a worker that is idle or dead needs none of them."""
 _SHARED_MEMORY = Path("/dev/shm")
@@ -82,6 +83,15 @@ class Workspace:
             shutil.rmtree(root, ignore_errors=True)  # Windows keeps mapped files; the next start sweeps them
         self.roots, self._locks = [], []
 
+    def result_folder(self, name: str) -> Path | None:
+        """The folder of this name that a worker made in a root; None if there is none.
+
+        A message never brings a path: what is read and then removed lies in a root for certain.
+        """
+        if not re.fullmatch(RESULT + r"\w+", name):
+            return None
+        return next((root / name for root in self.roots if (root / name).is_dir()), None)
+
     def remove_results(self):
         """Remove what a worker left that did not get to hand over its results."""
         for root in self.roots:
@@ -111,6 +121,8 @@ def _lock(path: Path):
 
 
 def _is_abandoned(root: Path) -> bool:
+    if root.is_symlink() or (os.name == "posix" and root.stat().st_uid != os.getuid()):
+        return False
     path = root / _LOCK
     if not path.exists():
         return time.time() - root.stat().st_mtime > 60  # its owner may be about to make the lock
@@ -185,5 +197,13 @@ def _map(path: Path, writable: bool) -> np.ndarray:
 
 
 def remove_data(folder: Path):
-    """Remove a folder of :func:`write_data`; on POSIX its mapped arrays stay valid."""
+    """Remove a folder of :func:`write_data`; on POSIX its mapped arrays stay valid.
+
+    Raises
+    ------
+    ValueError
+        If it does not lie in a root; nothing is removed then.
+    """
+    if not folder.parent.name.startswith(PREFIX):
+        raise ValueError(f"{folder} is not an exchange folder.")
     shutil.rmtree(folder, ignore_errors=True)  # Windows keeps mapped files; they go when the runner closes

@@ -11,9 +11,9 @@ import pytest
 import worker_testing as wt
 from MedImgAILib.core.errors import WorkerDied
 from MedImgAILib.core.registry import EXTRA_LIBRARIES
-from MedImgAILib.runners import Failed, Log, Progress, WorkerRunner
+from MedImgAILib.runners import Failed, Log, Progress, WorkerRunner, worker_supervisor
 from MedImgAILib.runners.worker_process import environment
-from MedImgAILib.runners.workspace import Workspace
+from MedImgAILib.runners.workspace import PREFIX, Workspace, remove_data, sweep
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
 
@@ -178,6 +178,28 @@ def test_no_process_and_no_file_outlives_a_parent_that_exits():
     assert parent.returncode == 0
     assert not wt.is_alive(worker) and not wt.is_alive(supervisor)
     assert not any(root.exists() for root in roots)
+
+
+def test_nothing_outside_the_exchange_folders_is_ever_removed(worker, tmp_path):
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "data.json").write_text('{"arrays": 0, "value": 1}')
+    workspace = worker._workspace
+    for name in (str(precious), "../precious", "result-../x", "", ".", "lock", "job-1", "result-absent"):
+        assert workspace.result_folder(name) is None
+    with pytest.raises(ValueError, match="not an exchange folder"):
+        remove_data(precious)
+    supervisor = [sys.executable, worker_supervisor.__file__, str(precious)]
+    subprocess.run(supervisor, stdin=subprocess.DEVNULL, env=environment(), timeout=20, check=True)
+    link = workspace.roots[0].parent / f"{PREFIX}link-to-precious"
+    link.symlink_to(precious)
+    try:
+        sweep()
+        assert link.is_symlink()
+    finally:
+        link.unlink()
+    assert (precious / "data.json").exists()
+    wt.assert_works(worker)
 
 
 def test_leftovers_are_swept_at_the_next_start_and_others_are_not():
