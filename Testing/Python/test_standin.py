@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import enum
 import subprocess
+import sys
 from typing import Annotated
 
 import pytest
+from slicer_standin import surface
 
 from slicer_standin.fixtures import slicer_app  # noqa: F401  isort: skip
 
+import ctk
 import qt
 import slicer
 import slicer.packaging
@@ -281,3 +284,111 @@ def test_a_picture_has_text_not_boxes(slicer_app, panel, tmp_path):  # noqa: F81
     assert ink("iiii")[1] != ink("oooo")[1]
     path = slicer_app.screenshot(panel[0], tmp_path / "panel.png", width=400)
     assert qt.QImage(str(path)).width() == 400
+
+
+@pytest.mark.skipif(surface.full() is None, reason="the full list of Slicer's names is not here (MEDIMGAI_SLICER_API)")
+def test_names_that_slicer_lacks_are_refused_to_the_project(slicer_app):  # noqa: F811
+    """PySide 6 has accessibleIdentifier and setRowVisible; Qt 5 in Slicer has not."""
+    with pytest.raises(AttributeError, match="does not exist in Slicer"):
+        qt.QChronoTimer  # noqa: B018
+    for source in ("qt.QWidget().accessibleIdentifier", "qt.QFormLayout().setRowVisible(0, True)"):
+        code = compile(source, str(surface.REPOSITORY / "MedImgAI" / "imagined.py"), "eval")
+        with pytest.raises(AttributeError, match="does not exist in Slicer"):
+            eval(code, {"qt": qt})
+    assert qt.QFormLayout().setRowVisible  # Qt itself and the tests may use it
+
+
+def test_errors_left_behind_fail_a_test(slicer_app):  # noqa: F811
+    slicer_app.state.raise_leftover_errors()
+    button = qt.QPushButton("x")
+    button.clicked.connect(lambda: {}["missing"])
+    button.click()
+    with pytest.raises(AssertionError, match="KeyError: 'missing'"):
+        slicer_app.state.raise_leftover_errors()
+
+
+def test_errors_in_observers_are_collected(slicer_app):  # noqa: F811
+    def observer(caller, event):
+        raise LookupError("observer")
+
+    slicer_app.scene.AddObserver(slicer.vtkMRMLScene.NodeAddedEvent, observer)
+    slicer_app.scene.AddNewNodeByClass("vtkMRMLModelNode", "skin")
+    assert "LookupError: observer" in "".join(slicer_app.errors)
+    slicer_app.errors.clear()
+
+
+def test_range_keeps_its_order_and_limits(slicer_app):  # noqa: F811
+    widget, seen = ctk.ctkRangeWidget(), []
+    widget.minimum, widget.maximum = -1000, 3000
+    widget.setValues(-200, 300)
+    widget.connect("valuesChanged(double,double)", lambda low, high: seen.append((low, high)))
+    widget.minimumValue = 500
+    widget.maximumValue = 9000
+    assert seen == [(500, 500), (500, 3000)] and (widget.minimumValue, widget.maximumValue) == (500, 3000)
+    widget.maximum = 100
+    assert (widget.minimumValue, widget.maximumValue) == (100, 100)
+
+
+def test_checkable_selector(slicer_app):  # noqa: F811
+    selector, seen = slicer.qMRMLCheckableNodeComboBox(), []
+    selector.nodeTypes = ["vtkMRMLScalarVolumeNode"]
+    selector.setMRMLScene(slicer_app.scene)
+    first, second = (slicer_app.scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name) for name in "ab")
+    selector.connect("checkedNodesChanged()", lambda: seen.append(len(selector.checkedNodes())))
+    selector.check(first)
+    selector.setCheckState(second, qt.Qt.Checked)
+    assert selector.checkedNodes() == (first, second) and selector.allChecked()
+    slicer_app.scene.RemoveNode(first)
+    assert seen == [1, 2, 1] and selector.checkedNodes() == (second,)
+
+
+def test_collapsing_hides_what_was_shown(slicer_app):  # noqa: F811
+    button = ctk.ctkCollapsibleButton()
+    layout = qt.QVBoxLayout(button)
+    shown, hidden = qt.QLabel("shown"), qt.QLabel("hidden")
+    layout.addWidget(shown)
+    layout.addWidget(hidden)
+    hidden.hide()
+    button.show()
+    full = button.sizeHint.height()
+    button.collapsed = True
+    assert not shown.visible and button.sizeHint.height() < full and button.checked is False
+    button.collapsed = False
+    assert shown.visible and not hidden.visible
+
+
+def test_a_deleted_widget_is_gone_after_the_event_loop(slicer_app):  # noqa: F811
+    parent = qt.QWidget()
+    child = qt.QLabel("x", parent)
+    child.deleteLater()
+    slicer_app.flush()
+    assert parent.children() == []
+
+
+def test_disconnecting_the_gui_stops_both_ways(slicer_app, panel):  # noqa: F811
+    widget, ui = panel
+    parameters = wrapper_class()(parameter_node())
+    tag = parameters.connectGui(widget)
+    ui.sigma.value = 4.0
+    parameters.disconnectGui(tag)
+    ui.sigma.value = 5.0
+    assert parameters.sigma == 4.0
+    parameters.sigma = 6.0
+    assert ui.sigma.value == 5.0
+
+
+def test_nothing_is_really_installed(slicer_app):  # noqa: F811
+    slicer.util.pip_install("no-such-package-at-all")
+    assert slicer_app.packages.installed == ["no-such-package-at-all"]
+    with pytest.raises(ImportError):
+        import PyTorchUtils  # noqa: F401
+    slicer_app.provide_pytorch_extension()
+    slicer_app.packages.torch_installed = False
+    from PyTorchUtils import PyTorchUtilsLogic
+
+    assert not PyTorchUtilsLogic.torchInstalled()
+    slicer_app.packages.outcome = "declined"
+    assert PyTorchUtilsLogic().installTorch(askConfirmation=True) is None
+    slicer_app.packages.outcome = "accepted"
+    assert PyTorchUtilsLogic().installTorch(askConfirmation=True, torchVersionRequirement=">=2.2") is not None
+    assert PyTorchUtilsLogic.torchInstalled() and "PyTorchUtils" in sys.modules

@@ -15,7 +15,7 @@
 
 ``slicer_app`` (a fresh scene for each test) offers
 
-- ``errors``: tracebacks of exceptions in slots, timers, event handlers and MRML observers, which Slicer prints and
+- ``errors``: tracebacks of exceptions in slots, timers and MRML observers, which Slicer prints and
   swallows; a test that leaves one there fails (``slicer_app.errors.clear()`` if it was meant);
 - ``dialogs``: what errorDisplay, confirmOkCancelDisplay, QFileDialog.getOpenFileName, QMessageBox.question … would
   have shown (``kind``, ``text``, ``details``, ``answer``); ``answers.append(False)`` programs the next answer (for
@@ -31,7 +31,7 @@ What differs from PySide: Qt properties are attributes and are not called; ``obj
 ``obj.clicked.connect(f)`` work (a Python function gets as many arguments as it declares); static file dialogs return
 only the path; names that Slicer 5.12 lacks raise AttributeError when the project's code uses them, as long as the full
 list of names is on the machine (see :mod:`slicer_standin.surface`). A signal signature that does not exist raises
-ValueError in ``connect`` where Slicer only logs it.
+ValueError in ``connect`` where Slicer only logs it; an exception in an overridden event handler reaches the caller.
 """
 
 from __future__ import annotations

@@ -81,6 +81,4 @@ def slicer_app():
         widget.deleteLater()
     flush()
     sys.excepthook = hook
-    errors = list(STATE.errors)
-    STATE.clear()
-    assert not errors, "exceptions in slots:\n" + "\n".join(errors)
+    STATE.raise_leftover_errors()

@@ -60,6 +60,13 @@ class State:
         self.errors.append("".join(traceback.format_exception(kind, value, trace)))
         logging.getLogger("slicer_standin").error("Exception in an event handler\n%s", self.errors[-1])
 
+    def raise_leftover_errors(self):
+        """Fail with what slots raised and no test expected."""
+        errors = list(self.errors)
+        self.clear()
+        if errors:
+            raise AssertionError("exceptions in slots:\n" + "\n".join(errors))
+
     def install_hooks(self):
         sys.excepthook = self.excepthook
 

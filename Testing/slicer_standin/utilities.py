@@ -7,6 +7,7 @@ import logging
 import slicer
 import slicer.util
 
+from . import packages
 from .state import STATE
 
 _KINDS = {logging.INFO: "info", logging.WARNING: "warning", logging.ERROR: "error"}
@@ -77,3 +78,4 @@ def install() -> None:
     for name in ("setSliceViewerLayers", "resetSliceViews", "resetThreeDViews", "forceRenderAllViews", "selectModule"):
         setattr(util, name, _recorder(name))
     util.plot = _recorder("plot")
+    util.pip_install, util.pip_uninstall = packages.pip_install, packages.pip_uninstall
