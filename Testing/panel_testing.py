@@ -51,15 +51,15 @@ class PanelDriver:
 
     def editor(self, name: str):
         """The widget of a parameter."""
-        return self.panel.form.editors[name].widget
+        return self.panel.rows.form.editors[name].widget
 
     def input(self, name: str):
         """The selector widget of an input."""
-        return self.panel.inputs[name].widget
+        return self.panel.rows.inputs[name].widget
 
     def target(self, name: str):
         """The selector widget of an output."""
-        return self.panel.outputs[name].combo_box
+        return self.panel.rows.outputs[name].combo_box
 
     def run_in(self, runner: str):
         self.ui.runnerComboBox.currentIndex = self.ui.runnerComboBox.findData(runner)
@@ -79,6 +79,17 @@ class PanelDriver:
         self.choose("test.misbehave")
         self.editor("mode").currentIndex = self.editor("mode").findData(mode)
         self.editor("count").value = count
+
+
+def type_text(widget, text: str):
+    """Replace what a box holds by typing, key by key."""
+    import qt
+
+    widget.setFocus()
+    widget.selectAll()
+    for key in text:
+        for kind in (qt.QEvent.KeyPress, qt.QEvent.KeyRelease):
+            qt.QApplication.sendEvent(widget, qt.QKeyEvent(kind, ord(key), qt.Qt.NoModifier, key))
 
 
 class Views:
@@ -103,6 +114,13 @@ def add_volume(scene, name="Image", shape=(6, 7, 8), low=0.0, high=100.0):
     array = np.linspace(low, high, int(np.prod(shape)), dtype=np.float32).reshape(shape)
     slicer.util.updateVolumeFromArray(node, array)
     return node
+
+
+def scene_text(scene) -> str:
+    """The scene as it would be written."""
+    scene.SetSaveToXMLString(1)
+    scene.Commit()
+    return scene.GetSceneXMLString()
 
 
 def snapshot(scene) -> dict:

@@ -28,6 +28,7 @@ class TaskChooser:
         self._groups = {}
         self._fill(tasks)
         search_box.connect("textChanged(QString)", self.search)
+        search_box.connect("returnPressed()", self._take_first)
         task_list.connect("currentRowChanged(int)", self._row_changed)
 
     def _fill(self, tasks):
@@ -75,6 +76,11 @@ class TaskChooser:
         finally:
             self._is_updating = False
         self._description.text = describe(task)
+
+    def _take_first(self):
+        """Choose the first task that the search left."""
+        for task in self.visible_tasks()[:1]:
+            self._on_choose(task)
 
     def _row_changed(self, row: int):
         if not self._is_updating and row in self._tasks:

@@ -30,15 +30,23 @@ class Editor:
         self.widget.toolTip = tool_tip(parameter)
 
     def show_value(self, value):
-        """Display a value without reporting it as the user's."""
+        """Display a value without reporting it as the user's.
+
+        What is shown already stays untouched: a box would tidy up its text in the middle of the user's typing.
+        """
         self._is_updating = True
         try:
-            self._display(value)
+            self._adapt(value)
+            if self.value() != value:
+                self._display(value)
         finally:
             self._is_updating = False
 
     def show_bounds(self, low: float, high: float):
         """Take limits from the input; only a range without limits of its own does."""
+
+    def _adapt(self, value):
+        """Make room for a value before it is shown."""
 
     def _changed(self, *_):
         if not self._is_updating:
@@ -108,6 +116,8 @@ class RangeEditor(Editor):
         high = values[1] if high is None else max(high, values[1])
         if high <= low:
             high = low + 1.0
+        if (widget.minimum, widget.maximum) == (low, high):
+            return
         widget.setRange(low, high)
         widget.singleStep = self.parameter.step or max(10.0**-self.parameter.decimals, (high - low) / 1000)
 
@@ -115,8 +125,10 @@ class RangeEditor(Editor):
         p = self.parameter
         self._bounds = (low if p.minimum is None else p.minimum, high if p.maximum is None else p.maximum)
 
-    def _display(self, value):
+    def _adapt(self, value):
         self._set_limits(self.widget, value)
+
+    def _display(self, value):
         self.widget.setValues(*value)
 
     def value(self):
@@ -156,7 +168,7 @@ class ChoiceEditor(Editor):
 class TextEditor(Editor):
     def _make(self):
         widget = qt.QLineEdit()
-        widget.connect("editingFinished()", self._changed)
+        widget.connect("textChanged(QString)", self._changed)
         return widget
 
     def _display(self, value):

@@ -1,5 +1,7 @@
 """What a run produced, shown in the panel and in the views."""
 
+import html
+
 import qt
 import slicer
 
@@ -81,7 +83,7 @@ def _row(title: str, node):
     box = qt.QVBoxLayout(widget)
     box.setContentsMargins(0, 0, 0, 0)
     head = qt.QHBoxLayout()
-    label = qt.QLabel(f"{title}: <b>{node.GetName()}</b>")
+    label = qt.QLabel(f"{html.escape(title)}: <b>{html.escape(node.GetName())}</b>")
     label.wordWrap = True
     head.addWidget(label, 1)
     box.addLayout(head)

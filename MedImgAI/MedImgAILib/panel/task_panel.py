@@ -8,18 +8,15 @@ import vtk
 from slicer.util import VTKObservationMixin
 
 from ..core import registry
-from ..core.context import DEVICES
-from ..core.parameters import RangeParameter
 from ..core.registry import LIBRARIES
 from .chooser import TaskChooser
-from .form import ParameterForm
 from .results import ResultArea, show_in_slice_views
-from .run_section import RUNNER_TITLES, RunSection, guarded
+from .rows import TaskRows
+from .run_choices import RunChoices, runner_name
+from .run_section import RunSection, guarded
 from .scene_job import SceneJob
-from .selectors import OutputSelector, make_input_selector
 from .state import PanelState
 
-DEVICE_TITLES = {"auto": "Automatic", "cpu": "CPU", "cuda": "CUDA (NVIDIA)", "mps": "MPS (Apple)"}
 _FIRST = 100.0
 """Priority of observers that must hear of a change before the node selectors do."""
 
@@ -59,9 +56,14 @@ class TaskPanel(VTKObservationMixin):
         self._first_task = first_task if first_task in self.tasks else next(iter(self.tasks), "")
         self.state = None
         self.task = None
-        self.form = None
-        self.inputs, self.outputs = {}, {}
-        self._containers = {}
+        self.rows = TaskRows(
+            self.ui,
+            on_nodes=self._nodes_chosen,
+            on_file=self._file_chosen,
+            on_value=self._value_changed,
+            on_target=self._target_chosen,
+            on_switch=self._output_switched,
+        )
         self._entered = False
         self._is_refreshing = False
         self._is_writing = False
@@ -72,7 +74,7 @@ class TaskPanel(VTKObservationMixin):
         )
         self.results = ResultArea(self.ui.resultsCollapsibleButton, self.ui.resultsCollapsibleButton.layout())
         self.run = RunSection(self.ui, self._make_job, self._show_result, self._busy)
-        self._set_up_run_choices()
+        self.run_choices = RunChoices(self.ui, self._device_chosen, self._runner_chosen)
         self.ui.resetButton.connect("clicked()", self._reset_clicked)
         self._observe_scene()
 
@@ -98,8 +100,7 @@ class TaskPanel(VTKObservationMixin):
         self.run.discard()
         self._detach()
         self.removeObservers()
-        for selector in (*self.inputs.values(), *self.outputs.values()):
-            selector.detach()
+        self.rows.detach()
 
     def _observe_scene(self):
         scene = slicer.mrmlScene
@@ -173,78 +174,16 @@ class TaskPanel(VTKObservationMixin):
             self.state.wrapper.taskId = self._first_task
         task = self.tasks.get(self.state.wrapper.taskId)
         if task is not self.task:
-            self._build(task)
+            self.task = task
+            self.rows.build(task)
             if not self.run.is_running:
                 self.show_status("")
         self.chooser.show(task)
         if task is not None:
-            self._pick_missing_inputs()
-            for selector in self.inputs.values():
-                selector.show(self.state.choice(task, selector.port))
-            for selector in self.outputs.values():
-                nodes = self.state.nodes(task, selector.port)
-                selector.show(nodes[0] if nodes else None, self.state.is_output_on(task, selector.port))
-            self._show_bounds()
-            self.form.show(self.state.parameters(task)[0])
-        self._show_run_choices()
+            self.rows.pick_missing_inputs(self.state)
+            self.rows.show(self.state)
+        self.run_choices.show(task, self.state.wrapper)
         self._validate()
-
-    def _build(self, task):
-        """Make the rows that depend on the task."""
-        for selector in (*self.inputs.values(), *self.outputs.values()):
-            selector.detach()
-        self.task, self.inputs, self.outputs, self.form = task, {}, {}, None
-        inputs = self._new_form("inputs", self.ui.inputsCollapsibleButton.layout())
-        plain = self._new_form("parameters", self.ui.parametersFrame.layout())
-        advanced = self._new_form("advanced", self.ui.advancedGroupBox.layout())
-        outputs = self._new_form("outputs", self.ui.outputsCollapsibleButton.layout())
-        if task is None:
-            return
-        for port in task.inputs:
-            self.inputs[port.name] = make_input_selector(port, self._nodes_chosen, self._file_chosen)
-            inputs.addRow(_label(port), self.inputs[port.name].widget)
-        self.form = ParameterForm(task.parameters, plain, advanced, self._value_changed)
-        for port in task.outputs:
-            self.outputs[port.name] = OutputSelector(port, self._target_chosen, self._output_switched)
-            outputs.addRow(_label(port), self.outputs[port.name].widget)
-        self.ui.inputsCollapsibleButton.visible = bool(task.inputs)
-        self.ui.parametersCollapsibleButton.visible = bool(task.parameters)
-        self.ui.advancedGroupBox.visible = any(p.advanced for p in task.parameters)
-
-    def _new_form(self, name, layout):
-        """An empty form layout in place of the one of the task before."""
-        if old := self._containers.pop(name, None):
-            layout.removeWidget(old)
-            old.hide()
-            old.deleteLater()
-        container = self._containers[name] = qt.QWidget()
-        form = qt.QFormLayout(container)
-        form.setContentsMargins(0, 0, 0, 0)
-        form.setFieldGrowthPolicy(qt.QFormLayout.AllNonFixedFieldsGrow)
-        layout.insertWidget(0, container)
-        return form
-
-    def _pick_missing_inputs(self):
-        """Choose what is needed and not chosen yet, as far as the scene has it, to save clicks."""
-        active = _active_volume_id()
-        taken = [node for port in self.task.inputs for node in self.state.nodes(self.task, port)]
-        for port in self.task.inputs:
-            if port.optional or port.multiple or self.state.nodes(self.task, port):
-                continue
-            candidates = [node for node in self.inputs[port.name].candidates() if node not in taken]
-            candidates.sort(key=lambda node: node.GetID() != active)
-            if candidates:
-                self.state.set_nodes(self.task, port, candidates[:1])
-                taken.append(candidates[0])
-
-    def _show_bounds(self):
-        """Ranges without limits of their own get those of the chosen volume."""
-        for parameter in self.task.parameters:
-            if not isinstance(parameter, RangeParameter) or parameter.bounds_from not in self.inputs:
-                continue
-            for node in self.state.nodes(self.task, self.task.port(parameter.bounds_from))[:1]:
-                if node.IsA("vtkMRMLVolumeNode") and node.GetImageData() is not None:
-                    self.form.show_bounds(parameter.bounds_from, *node.GetImageData().GetScalarRange())
 
     def _validate(self):
         problems = self.state.parameters(self.task)[1] if self.task is not None else []
@@ -265,31 +204,6 @@ class TaskPanel(VTKObservationMixin):
         if not any(self.state.is_output_on(self.task, port) for port in self.task.outputs):
             return "Switch at least one output on."
         return ""
-
-    # Where to run
-
-    def _set_up_run_choices(self):
-        for name in DEVICES:
-            self.ui.deviceComboBox.addItem(DEVICE_TITLES[name], name)
-        for name, title in RUNNER_TITLES.items():
-            self.ui.runnerComboBox.addItem(title, name)
-        self.ui.deviceComboBox.connect("currentIndexChanged(int)", self._device_chosen)
-        self.ui.runnerComboBox.connect("currentIndexChanged(int)", self._runner_chosen)
-
-    def _show_run_choices(self):
-        uses_device = self.task is not None and self.task.uses_device
-        self.ui.deviceLabel.visible = uses_device
-        self.ui.deviceComboBox.visible = uses_device
-        device = self.state.wrapper.device
-        self.ui.deviceComboBox.currentIndex = max(0, self.ui.deviceComboBox.findData(device))
-        isolated = self.task is not None and self.task.isolated
-        self.ui.runnerComboBox.currentIndex = max(0, self.ui.runnerComboBox.findData(self._runner_name()))
-        self.ui.runnerComboBox.enabled = not isolated
-
-    def _runner_name(self) -> str:
-        if self.task is not None and self.task.isolated:
-            return "worker"
-        return self.state.wrapper.runner if self.state.wrapper.runner in RUNNER_TITLES else "worker"
 
     # What the user does
 
@@ -315,9 +229,7 @@ class TaskPanel(VTKObservationMixin):
         if self._node_is_going:
             return
         self._write(self.state.set_nodes, self.task, port, nodes)
-        if any(isinstance(p, RangeParameter) and p.bounds_from == port.name for p in self.task.parameters):
-            self._show_bounds()
-            self.form.show(self.state.parameters(self.task)[0])
+        self.rows.show_values(self.state)
 
     @user_action
     def _file_chosen(self, port, path):
@@ -332,15 +244,14 @@ class TaskPanel(VTKObservationMixin):
     @user_action
     def _output_switched(self, port, on):
         self._write(self.state.set_output_on, self.task, port, on)
-        nodes = self.state.nodes(self.task, port)
-        self.outputs[port.name].show(nodes[0] if nodes else None, on)
+        self.rows.show_output(self.state, port)
 
     @user_action
     def _value_changed(self, name, value):
         try:
             self._write(self.state.set_parameter, self.task, name, value)
         finally:
-            self.form.show(self.state.parameters(self.task)[0])
+            self.rows.show_values(self.state)
 
     @user_action
     def _reset_clicked(self):
@@ -348,12 +259,12 @@ class TaskPanel(VTKObservationMixin):
         self.refresh()
 
     @user_action
-    def _device_chosen(self, index):
-        self._write(setattr, self.state.wrapper, "device", self.ui.deviceComboBox.itemData(index))
+    def _device_chosen(self, name):
+        self._write(setattr, self.state.wrapper, "device", name)
 
     @user_action
-    def _runner_chosen(self, index):
-        self._write(setattr, self.state.wrapper, "runner", self.ui.runnerComboBox.itemData(index))
+    def _runner_chosen(self, name):
+        self._write(setattr, self.state.wrapper, "runner", name)
 
     # Runs
 
@@ -364,7 +275,7 @@ class TaskPanel(VTKObservationMixin):
         targets = {port.name: (state.nodes(task, port) or [None])[0] for port in task.outputs}
         off = [port.name for port in task.outputs if not state.is_output_on(task, port)]
         job = SceneJob(slicer.mrmlScene, task, inputs, values, targets, off, device=state.wrapper.device)
-        return job, self._runner_name()
+        return job, runner_name(task, state.wrapper)
 
     def _show_result(self, scene_job, nodes, warnings):
         show_in_slice_views(nodes.values(), scene_job.reference_node)
@@ -378,15 +289,3 @@ class TaskPanel(VTKObservationMixin):
 
 def _is_offered(task, library: str) -> bool:
     return task.library == library or (library == LIBRARIES[0] and task.library not in LIBRARIES)
-
-
-def _label(port):
-    label = qt.QLabel(f"{port.title}:")
-    label.toolTip = port.help
-    return label
-
-
-def _active_volume_id() -> str:
-    """Id of the volume that the slice views show, empty if none."""
-    selection = slicer.mrmlScene.GetSingletonNode("Singleton", "vtkMRMLSelectionNode")
-    return (selection.GetActiveVolumeID() if selection is not None else None) or ""

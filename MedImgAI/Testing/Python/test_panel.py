@@ -88,11 +88,11 @@ def test_form_shows_the_declaration(driver):
     assert not driver.editor("frills").enabled
     driver.editor("mode").currentIndex = 1
     assert driver.editor("frills").enabled
-    assert driver.ui.advancedGroupBox.collapsed
-    assert driver.ui.advancedGroupBox.isAncestorOf(driver.editor("label"))
+    assert driver.ui.advancedCollapsibleButton.collapsed
+    assert driver.ui.advancedCollapsibleButton.isAncestorOf(driver.editor("label"))
     assert not driver.ui.deviceComboBox.isHidden()
     driver.choose("enhance.gaussian")
-    assert driver.ui.deviceComboBox.isHidden() and driver.ui.advancedGroupBox.isHidden()
+    assert driver.ui.deviceComboBox.isHidden() and driver.ui.advancedCollapsibleButton.isHidden()
 
 
 def test_values_are_typed_clamped_and_reset(driver):
@@ -105,18 +105,14 @@ def test_values_are_typed_clamped_and_reset(driver):
     driver.editor("flag").checked = True
     driver.editor("mode").currentIndex = 1
     driver.editor("label").text = "xyz"
-    driver.editor("label").editingFinished.emit()
     driver.editor("folder").currentPath = "/tmp"
-    box = driver.editor("any_count")
-    box.setFocus()
-    box.selectAll()
-    for key in "12":
-        for kind in (qt.QEvent.KeyPress, qt.QEvent.KeyRelease):
-            event = qt.QKeyEvent(kind, ord(key), qt.Qt.NoModifier, key)
-            qt.QApplication.sendEvent(box, event)
+    pt.type_text(driver.editor("any_count"), "12")
+    pt.type_text(driver.editor("open_end"), "3.25")
+    pt.type_text(driver.editor("frills").findChild(qt.QAbstractSpinBox), "44")
     values, problems = driver.panel.state.parameters(driver.panel.task)
     assert problems == []
     expected = {"sigma_mm": 10.0, "count": 1, "flag": True, "mode": "fancy", "label": "xyz", "any_count": 12}
+    expected |= {"open_end": 3.25, "frills": 4}
     assert {name: values[name] for name in expected} == expected
     assert values["folder"] == "/tmp"
     driver.ui.resetButton.click()
@@ -196,7 +192,7 @@ def test_values_come_back_with_the_scene(driver, slicer_app, tmp_path):  # noqa:
     driver.choose("test.gallery")
     driver.input("image").setCurrentNode(image)
     driver.target("segmentation").setCurrentNode(target)
-    driver.panel.outputs["table"].check_box.checked = False
+    driver.panel.rows.outputs["table"].check_box.checked = False
     driver.editor("sigma_mm").value = 7.5
     driver.run_in("in_process")
     driver.ui.deviceComboBox.currentIndex = driver.ui.deviceComboBox.findData("cpu")
@@ -213,8 +209,8 @@ def test_values_come_back_with_the_scene(driver, slicer_app, tmp_path):  # noqa:
     assert driver.editor("sigma_mm").value == 7.5
     assert driver.input("image").currentNode().GetName() == "Chosen"
     assert driver.target("segmentation").currentNode().GetName() == "Target"
-    assert not driver.panel.outputs["table"].check_box.checked
-    assert driver.panel.outputs["plot"].check_box.checked
+    assert not driver.panel.rows.outputs["table"].check_box.checked
+    assert driver.panel.rows.outputs["plot"].check_box.checked
     assert driver.ui.runnerComboBox.currentData == "in_process"
     assert driver.ui.deviceComboBox.currentData == "cpu"
 

@@ -15,7 +15,7 @@ CATEGORIES = {
     "MedImgAIReconstruct": ("MedImgAI Reconstruct", "Tomographic Reconstruction", ["MedImgAI"]),
     "MedImgAIFusion": ("MedImgAI Fusion", "Registration", ["MedImgAI"]),
 }
-SECTIONS = ["Task", "Inputs", "Parameters", "Outputs", "Run", "Results", "Log"]
+SECTIONS = ["Task", "Inputs", "Parameters", "Advanced", "Outputs", "Run", "Results", "Log"]
 
 
 @pytest.fixture(params=CATEGORIES)
@@ -99,7 +99,7 @@ def test_frame_fits_a_narrow_panel(slicer_app, test_tasks, name, tmp_path):  # n
     driver = pt.PanelDriver(slicer_app, name)
     for task_id in driver.panel.tasks:
         driver.choose(task_id)
-        driver.ui.advancedGroupBox.collapsed = False
+        driver.ui.advancedCollapsibleButton.collapsed = False
         slicer_app.flush()
         assert driver.loaded.container.minimumSizeHint.width() <= 480, task_id
     assert slicer_app.screenshot(driver.loaded.container, tmp_path / f"{name}.png", width=440).stat().st_size > 10_000

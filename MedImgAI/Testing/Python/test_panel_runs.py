@@ -90,6 +90,26 @@ def test_a_killed_worker_leaves_the_panel_usable(driver, test_tasks, caplog):  #
     assert driver.status.startswith("Misbehave finished")
 
 
+@pytest.mark.parametrize("times", [3, pytest.param(20, marks=pytest.mark.slow)])
+def test_killed_at_random_moments(driver, test_tasks, times):  # noqa: F811
+    """Whatever moment the worker dies at, the scene stays as it was and the next Apply works."""
+    random = np.random.default_rng(times)
+    for _ in range(times):
+        driver.misbehave("steps", 10)
+        before = pt.scene_text(driver.app.scene)
+        driver.apply()
+        driver.app.wait_until(lambda: test_tasks.worker_pid is not None, 20)
+        driver.app.flush(int(random.uniform(0, 400)))
+        os.kill(test_tasks.worker_pid, signal.SIGKILL)
+        driver.finish(10)
+        assert "worker" in driver.status
+        assert pt.scene_text(driver.app.scene) == before
+    driver.misbehave("double")
+    driver.apply()
+    driver.finish()
+    assert driver.status.startswith("Misbehave finished")
+
+
 def test_an_error_is_a_sentence_and_its_traceback_is_logged(driver, caplog):
     driver.misbehave("input_error")
     driver.apply()
@@ -220,8 +240,8 @@ def test_results_of_every_kind(gallery, monkeypatch):
 
 
 def test_an_output_that_is_off_makes_no_node(gallery):
-    gallery.panel.outputs["table"].check_box.checked = False
-    gallery.panel.outputs["plot"].check_box.checked = False
+    gallery.panel.rows.outputs["table"].check_box.checked = False
+    gallery.panel.rows.outputs["plot"].check_box.checked = False
     gallery.apply()
     gallery.finish()
     scene = gallery.app.scene
