@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,8 +14,13 @@ from .poses import MODELS, Pose, angle_between, rotations
 
 _SEARCHED = 720
 """Rotations tried by a global search: neighbours are about 24° apart."""
-_KEPT = (12, 4, 2)
-"""How many starts are refined on the coarsest level, the next, and the one after."""
+_SCORED = 2000
+"""Points at which each of them is scored."""
+_REFINED = 12
+"""How many of them are refined quickly on the coarsest level, with :data:`_FEW` points."""
+_FEW = 4000
+_KEPT = (4, 2, 1)
+"""How many poses go through the coarsest level at full length, the next, and every further one."""
 
 
 @dataclass
@@ -39,26 +45,39 @@ class Result:
 class _Comparison:
     """The metric on one level as a function of the pose."""
 
-    def __init__(self, fixed, moving, number, options, edges, rng, count):
+    def __init__(self, fixed, moving, number, options, center, points):
         level = fixed.levels[min(number, len(fixed.levels) - 1)]
         source = moving.levels[min(number, len(moving.levels) - 1)]
-        self.points = pyramid.sample_points(level, edges(level), count, rng)
-        own = metrics.Sampler(level.array, level.geometry.ras_to_ijk[2::-1])
-        _, values, _ = own(self.points)
-        self._sampler = metrics.Sampler(source.array, source.geometry.ras_to_ijk[2::-1], source.mask)
+        inside, values, _ = metrics.Sampler(level.array)(_indices(level, points))
+        points = points[:, inside]
+        self._relative = np.ascontiguousarray(points - center[:, None], np.float32)
+        self._sampler = metrics.Sampler(source.array, source.mask)
+        to_kji = source.geometry.ras_to_ijk[2::-1]
+        self._to_kji, self._offset = to_kji[:, :3], to_kji[:, 3]
         kind = metrics.METRICS[options.metric]
         self._metric = kind(values, (fixed.low, fixed.high), (moving.low, moving.high), options.bins)
-        self._least = max(64, int(options.least_overlap * len(self.points)))
+        self._count = points.shape[1]
+        self._least = max(64, int(options.least_overlap * self._count))
 
     def __call__(self, pose: Pose):
         """Value, derivative by matrix and translation, and the share of points inside the moving image."""
-        inside, values, gradients = self._sampler(pose.map(self.points))
-        share = len(values) / len(self.points)
+        linear = (self._to_kji @ pose.linear).astype(np.float32)
+        offset = (self._to_kji @ (pose.center + pose.shift) + self._offset).astype(np.float32)
+        inside, values, gradients = self._sampler(linear @ self._relative + offset[:, None])
+        share = len(values) / self._count
         if len(values) < self._least:
             return 0.0, np.zeros((3, 3)), np.zeros(3), share
         value, slopes = self._metric(inside, values)
-        forces = gradients * slopes[:, None]
-        return value, forces.T @ (self.points[inside] - pose.center), forces.sum(axis=0), share
+        gradients *= slopes
+        where = self._relative if len(values) == self._count else self._relative[:, inside]
+        back = self._to_kji.T
+        return value, back @ (gradients @ where.T), back @ gradients.sum(axis=1, dtype=np.float64), share
+
+
+def _indices(level, points):
+    """(3, N) fractional (k, j, i) of (3, N) positions."""
+    matrix = level.geometry.ras_to_ijk[2::-1]
+    return matrix[:, :3] @ points + matrix[:, 3:]
 
 
 @dataclass(frozen=True)
@@ -97,54 +116,52 @@ def register(fixed_volume, moving_volume, options: Options, context: Context, ma
     """
     frame = pyramid.frame_of(fixed_volume)
     spacings = pyramid.level_spacings(fixed_volume)
-    fixed = pyramid.build(fixed_volume, masks[0], frame, spacings)
-    context.progress(0.08, "Preparing the images")
-    moving = pyramid.build(moving_volume, masks[1], frame, spacings)
-    context.progress(0.16, "Preparing the images")
+    context.progress(0.0, "Preparing the images")
+    with ThreadPoolExecutor(2) as pool:
+        pairs = zip((fixed_volume, moving_volume), masks, strict=True)
+        jobs = [pool.submit(pyramid.build, volume, mask, frame, spacings) for volume, mask in pairs]
+        fixed, moving = (job.result() for job in jobs)
     rng = np.random.default_rng(context.seed)
-    coarse_edges = pyramid.edge_strength(fixed.levels[0])
-    center = pyramid.center_of_edges(fixed.levels[0])
-    extent = np.array(fixed.levels[0].array.shape[::-1]) * fixed.levels[0].geometry.spacing
+    coarsest, finest = fixed.levels[0], fixed.levels[-1]
+    center = pyramid.center_of_edges(coarsest)
+    extent = np.array(coarsest.array.shape[::-1]) * coarsest.geometry.spacing
     radius = float(np.linalg.norm(extent) / 4)
-
-    def edges(level):
-        return _on_level(coarse_edges, fixed.levels[0], level)
-
     given = np.eye(4) if start is None else frame @ start @ np.linalg.inv(frame)
     begin = Pose.from_matrix(given, center)
-    levels = range(max(len(fixed.levels), len(moving.levels)))
-    counts = [max(4000, options.samples >> (len(levels) - 1 - n)) for n in levels]
+    count = max(len(fixed.levels), len(moving.levels))
+    samples = min(options.samples, 2 * finest.array.size)
     result = Result(np.eye(4), 0.0)
-    if options.search == "global":
-        with context.part(0.16, 0.3):
-            starts = _search(fixed, moving, begin, edges, rng, context)
-    elif options.search == "center":
-        shift = pyramid.center_of_edges(moving.levels[0]) - center
-        starts = [begin, Pose(begin.linear, shift, center)]
-    else:
-        starts = [begin]
-    best = [(0.0, pose) for pose in starts]
-    bounds = np.linspace(0.3, 1.0, len(levels) + 1)
-    for number in levels:
-        comparison = _Comparison(fixed, moving, number, options, edges, rng, counts[number])
-        if number == 0 and len(starts) == 1 and comparison(begin)[3] < options.least_overlap:
+
+    few = pyramid.sample_points(coarsest, finest, min(_FEW, samples), rng)
+    quick = _Comparison(fixed, moving, 0, options, center, few)
+    with context.part(0.15, 0.45):
+        starts = _starts(options.search, fixed, moving, begin, few, context)
+        if len(starts) == 1 and quick(begin)[3] < options.least_overlap:
             raise InputError(
                 f"{moving_volume.label} and {fixed_volume.label.lower()} do not overlap where their headers put them; "
                 "use the global search or give a start transform."
             )
-        kept = best[: _KEPT[number]] if number < len(_KEPT) else best[:1]
+        best = []
+        for n, pose in enumerate(starts):
+            context.progress(0.4 + 0.6 * n / len(starts), "Comparing orientations")
+            best.append(_climb(quick, "rigid", pose, radius, 15, 1e-4, context))
+    best = _distinct(sorted(best, key=lambda item: -item[0]))
+    result.coarse = best[0][0]
+    result.rival = max((v for v, p in best[1:] if angle_between(p.linear, best[0][1].linear) > 20), default=0.0)
+    for number in range(count):
+        points = pyramid.sample_points(coarsest, finest, max(min(_FEW, samples), samples >> (count - 1 - number)), rng)
+        comparison = _Comparison(fixed, moving, number, options, center, points)
+        kept = best[: max(1, _KEPT[min(number, len(_KEPT) - 1)])]
         refined = []
-        with context.part(bounds[number], bounds[number + 1]):
+        with context.part(0.45 + 0.5 * number / count, 0.45 + 0.5 * (number + 1) / count):
             for n, (_, pose) in enumerate(kept):
-                record = result.history if n == 0 else []
-                context.progress(n / len(kept), f"Level {number + 1} of {len(levels)}")
-                model = "rigid" if number == 0 and len(kept) > 2 else options.model
-                refined.append(_climb(comparison, model, pose, radius, number, options.iterations, record, context))
-        best = sorted(refined, key=lambda item: -item[0])
-        if number == 0:
-            result.coarse = best[0][0]
-            result.rival = max((v for v, p in best[1:] if angle_between(p.linear, best[0][1].linear) > 20), default=0.0)
-            best = _distinct(best)
+                context.progress(n / len(kept), f"Level {number + 1} of {count}")
+                course = []
+                value, pose = _climb(comparison, options.model, pose, radius, options.iterations, 1e-7, context, course)
+                refined.append((value, pose, course))
+        value, pose, course = max(refined, key=lambda item: item[0])
+        result.history += [(number, v) for v in course]
+        best = _distinct(sorted((item[:2] for item in refined), key=lambda item: -item[0]))
     result.value, pose = best[0]
     result.overlap = comparison(pose)[3]
     result.start_value = comparison(begin)[0]
@@ -153,8 +170,19 @@ def register(fixed_volume, moving_volume, options: Options, context: Context, ma
     return result
 
 
-def _climb(comparison, kind, pose, radius, number, iterations, record, context):
-    """Maximise by L-BFGS from ``pose``; returns the value and pose reached."""
+def _starts(search, fixed, moving, begin, points, context):
+    """The poses to begin from."""
+    if search == "header":
+        return [begin]
+    if search == "center":
+        shift = pyramid.center_of_edges(moving.levels[0]) - begin.center
+        return [begin, Pose(begin.linear, shift, begin.center)]
+    with context.part(0.0, 0.4):
+        return _search(fixed, moving, begin, points[:, :: max(1, points.shape[1] // _SCORED)], context)
+
+
+def _climb(comparison, kind, pose, radius, iterations, tolerance, context, course=None):
+    """Maximise by L-BFGS from ``pose``; returns the value and pose reached, and appends to the course."""
     from scipy.optimize import minimize
 
     model = MODELS[kind](pose, radius)
@@ -162,12 +190,13 @@ def _climb(comparison, kind, pose, radius, number, iterations, record, context):
     def objective(parameters):
         context.check()
         value, by_linear, by_shift, _ = comparison(model.pose(parameters))
-        record.append((number, value))
+        if course is not None:
+            course.append(value)
         return -value, -model.chain(parameters, by_linear, by_shift)
 
     found = minimize(
         objective, np.zeros(model.size), jac=True, method="L-BFGS-B",
-        options={"maxiter": iterations, "ftol": 1e-7, "gtol": 1e-7, "maxls": 15},
+        options={"maxiter": iterations, "ftol": tolerance, "gtol": 1e-7, "maxls": 12},
     )  # fmt: skip
     return -float(found.fun), model.pose(found.x)
 
@@ -198,34 +227,22 @@ def _distinct(best):
     return kept
 
 
-def _on_level(edges, coarse, level):
-    """Coarse edge strengths read at the voxels of a finer level, nearest neighbour along each axis."""
-    if level is coarse:
-        return edges
-    matrix = coarse.geometry.ras_to_ijk @ level.geometry.ijk_to_ras
-    picks = []
-    for axis in range(3):
-        column = 2 - axis
-        place = matrix[column, column] * np.arange(level.array.shape[axis]) + matrix[column, 3]
-        picks.append(np.clip(np.rint(place), 0, edges.shape[axis] - 1).astype(int))
-    return edges[np.ix_(*picks)]
-
-
-def _search(fixed, moving, begin, edges, rng, context, points=2000, bins=16):
-    """Score rotations from everywhere about the centres, and some shifts, on the coarsest level; the best first.
+def _search(fixed, moving, begin, places, context, bins=16):
+    """Score rotations from everywhere about the centres on the coarsest level; the start as given, then the best.
 
     Mutual information by nearest neighbours; beyond the moving image its outermost voxels go on, so that moving the
     images apart never pays.
     """
     level, source = fixed.levels[0], moving.levels[0]
-    places = pyramid.sample_points(level, edges(level), points, rng)
-    _, values, _ = metrics.Sampler(level.array, level.geometry.ras_to_ijk[2::-1])(places)
+    inside, values, _ = metrics.Sampler(level.array)(_indices(level, places))
+    places = places[:, inside]
+    points = places.shape[1]
     fixed_bin = _bin(values, fixed, bins)
     moving_bin = _bin(source.array.ravel(), moving, bins).astype(np.int32)
     to_kji = source.geometry.ras_to_ijk[2::-1]
-    top = np.array(source.array.shape)[:, None] - 1
+    top = np.array(source.array.shape, np.float32)[:, None] - 1
     strides = np.array([source.array.shape[1] * source.array.shape[2], source.array.shape[2], 1])
-    relative = (places - begin.center).T
+    relative = (places - begin.center[:, None]).astype(np.float32)
     shift = pyramid.center_of_edges(source) - begin.center
     middle = source.geometry.center - begin.center
     turns = rotations(_SEARCHED)
@@ -235,8 +252,10 @@ def _search(fixed, moving, begin, edges, rng, context, points=2000, bins=16):
     for n, pose in enumerate(poses):
         linear = to_kji[:, :3] @ pose.linear
         offset = to_kji[:, :3] @ (pose.center + pose.shift) + to_kji[:, 3]
-        kji = np.clip(np.rint(linear @ relative + offset[:, None]), 0, top).astype(np.intp)
-        joint = np.bincount(fixed_bin * bins + moving_bin[strides @ kji], minlength=bins * bins).reshape(bins, bins)
+        kji = linear.astype(np.float32) @ relative + offset[:, None].astype(np.float32)
+        k, j, i = np.clip(np.rint(kji), 0, top).astype(np.intp)
+        seen = moving_bin[k * strides[0] + j * strides[1] + i]
+        joint = np.bincount(fixed_bin * bins + seen, minlength=bins * bins).reshape(bins, bins)
         scores[n] = _information(joint / points)
         if n % 64 == 0:
             context.progress(n / len(poses), "Searching all orientations")
@@ -246,7 +265,7 @@ def _search(fixed, moving, begin, edges, rng, context, points=2000, bins=16):
     for pose in ranked:
         if all(angle_between(pose.linear, c.linear) > 15 for c in chosen[2:]) or len(chosen) < 2:
             chosen.append(pose)
-        if len(chosen) == _KEPT[0]:
+        if len(chosen) == _REFINED:
             break
     return chosen
 

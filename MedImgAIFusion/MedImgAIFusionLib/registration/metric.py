@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-_TOLERANCE = 1e-6
+_TOLERANCE = np.float32(1e-4)
 """Voxels by which rounding may carry a point past the outermost voxel centre."""
 
 
@@ -18,52 +18,54 @@ class Sampler:
     Parameters
     ----------
     array : (K, J, I) float32 ndarray
-    to_kji : (3, 4) matrix from positions to fractional (k, j, i)
     mask : (K, J, I) bool ndarray, optional
         Points whose nearest voxel is False count as outside.
     """
 
-    def __init__(self, array, to_kji, mask=None):
+    def __init__(self, array, mask=None):
         padded = np.pad(array, [(0, 1 if n == 1 else 0) for n in array.shape], mode="edge")
-        self._flat = np.ascontiguousarray(padded, np.float32).ravel()
-        self._shape = np.array(padded.shape)
-        self._extent = np.array(array.shape)[:, None] - 1.0
-        self._strides = np.array([padded.shape[1] * padded.shape[2], padded.shape[2], 1])
+        self._flat = np.ascontiguousarray(padded, np.float32).reshape(-1)
+        self._last = np.array(padded.shape)[:, None] - 2
+        self._extent = np.array(array.shape, np.float32)[:, None] - 1
+        self._strides = (padded.shape[1] * padded.shape[2], padded.shape[2], 1)
         self._mask = mask
-        self.linear, self.offset = to_kji[:, :3], to_kji[:, 3]
 
-    def __call__(self, points: np.ndarray):
-        """Values and gradients at (N, 3) positions.
+    def __call__(self, kji: np.ndarray):
+        """Values and gradients at (3, N) fractional indices (k, j, i).
 
         Returns
         -------
         inside : (N,) bool
-        values : (n,) float64 at the n points inside
-        gradients : (n, 3) derivative by position, per mm
+        values : (n,) float32 at the n points inside
+        gradients : (3, n) float32 derivative by k, j and i
         """
-        kji = self.linear @ points.T + self.offset[:, None]
+        kji = kji.astype(np.float32, copy=False)
         inside = ((kji >= -_TOLERANCE) & (kji <= self._extent + _TOLERANCE)).all(axis=0)
         if self._mask is not None:
             near = np.rint(np.clip(kji, 0, self._extent)).astype(np.intp)
             inside &= self._mask[tuple(near)]
-        kji = np.clip(kji[:, inside], 0, self._extent)
-        base = np.minimum(kji.astype(np.intp), (self._shape - 2)[:, None])
-        z, y, x = (kji - base).astype(np.float32)
-        corner = self._strides @ base
-        sk, sj = int(self._strides[0]), int(self._strides[1])
-        take = self._flat.take
+        if not inside.all():
+            kji = kji[:, inside]
+        kji = np.clip(kji, 0, self._extent)
+        base = np.minimum(kji.astype(np.int32), self._last)
+        z, y, x = kji - base.astype(np.float32)
+        plane, row, _ = self._strides
+        corner = base[0].astype(np.intp) * plane + base[1] * row + base[2]
         rows = []
-        for shift in (0, sj, sk, sk + sj):
-            left, right = take(corner + shift), take(corner + (shift + 1))
-            rows.append((left + (right - left) * x, right - left))
+        for shift in (0, row, plane, plane + row):
+            left, right = self._flat.take(corner + shift), self._flat.take(corner + (shift + 1))
+            right -= left
+            left += right * x
+            rows.append((left, right))
         (v00, d00), (v01, d01), (v10, d10), (v11, d11) = rows
-        low, high = v00 + (v01 - v00) * y, v10 + (v11 - v10) * y
-        values = low + (high - low) * z
+        across_low, across_high = v01 - v00, v11 - v10
+        low, high = v00 + across_low * y, v10 + across_high * y
+        by_z = high - low
         slope_low, slope_high = d00 + (d01 - d00) * y, d10 + (d11 - d10) * y
-        by_x = slope_low + (slope_high - slope_low) * z
-        by_y = (v01 - v00) + ((v11 - v10) - (v01 - v00)) * z
-        gradient = np.stack([high - low, by_y, by_x], axis=-1)
-        return inside, values.astype(np.float64), gradient @ self.linear.astype(np.float32)
+        gradients = np.stack(
+            [by_z, across_low + (across_high - across_low) * z, slope_low + (slope_high - slope_low) * z]
+        )
+        return inside, low + by_z * z, gradients
 
 
 class MutualInformation:
@@ -84,20 +86,20 @@ class MutualInformation:
         self.bins = bins
         low, high = fixed_range
         self._fixed = np.clip((fixed - low) * (bins / (high - low)), 0, bins - 1).astype(np.intp)
-        self._low = moving_range[0]
-        self._scale = (bins - 1) / (moving_range[1] - moving_range[0])
+        self._low = np.float32(moving_range[0])
+        self._scale = np.float32((bins - 1) / (moving_range[1] - moving_range[0]))
 
     def __call__(self, inside, values):
         """Value in nat and its derivative by each of the (n,) moving values at the points inside."""
         width = self.bins + 3
         place = np.clip((values - self._low) * self._scale, 0, self.bins - 1) + 1
-        first = np.minimum(place.astype(np.intp), self.bins - 1 + 1) - 1
-        u = place - first - 1
+        whole = place.astype(np.intp)
+        u = place - whole.astype(np.float32)
         weights = _cubic_weights(u)
-        start = self._fixed[inside] * width + first
+        start = self._fixed[inside] * width + (whole - 1)
         joint = np.zeros(self.bins * width)
         for n in range(4):
-            joint += np.bincount(start + n, weights[n], minlength=joint.size)[: joint.size]
+            joint += np.bincount(start + n, weights[n], minlength=joint.size)
         count = len(values)
         joint /= count
         table = joint.reshape(self.bins, width)
@@ -105,20 +107,21 @@ class MutualInformation:
         expected = table.sum(1)[:, None] * table.sum(0)
         full = table > 1e-12
         ratio[full] = np.log(table[full] / expected[full])
-        ratio_flat = ratio.ravel()
+        ratio_flat = ratio.astype(np.float32).ravel()
         slopes = _cubic_slopes(u)
-        derivative = sum(ratio_flat[start + n] * slopes[n] for n in range(4)) * (self._scale / count)
+        derivative = sum(ratio_flat.take(start + n) * slopes[n] for n in range(4)) * (self._scale / np.float32(count))
         return float((table * ratio).sum()), derivative
 
 
 def _cubic_weights(u):
     v = 1 - u
-    return v**3 / 6, (4 - 6 * u**2 + 3 * u**3) / 6, (4 - 6 * v**2 + 3 * v**3) / 6, u**3 / 6
+    uu, vv = u * u, v * v
+    return vv * v / 6, (uu * (3 * u - 6) + 4) / 6, (vv * (3 * v - 6) + 4) / 6, uu * u / 6
 
 
 def _cubic_slopes(u):
     v = 1 - u
-    return -(v**2) / 2, (3 * u**2 - 4 * u) / 2, (4 * v - 3 * v**2) / 2, u**2 / 2
+    return v * v * -0.5, u * (1.5 * u - 2), v * (2 - 1.5 * v), u * u * 0.5
 
 
 class Correlation:
@@ -127,10 +130,11 @@ class Correlation:
     name = "squared correlation"
 
     def __init__(self, fixed, fixed_range, moving_range, bins):
-        self._fixed = fixed
+        self._fixed = fixed.astype(np.float64)
 
     def __call__(self, inside, values):
         f = self._fixed[inside]
+        values = values.astype(np.float64)
         f = f - f.mean()
         m = values - values.mean()
         ff, mm, fm = f @ f, m @ m, f @ m

@@ -79,7 +79,7 @@ def build(volume: Volume, mask: Segmentation | None, frame: np.ndarray, spacings
     array = np.clip(array, low, high).astype(np.float32)
     for spacing in reversed(spacings_mm):
         array, geometry, inside = _shrink(array, geometry, inside, spacing)
-        levels.insert(0, Level(_smooth(array, geometry, 0.5 * spacing), geometry, _half(inside), spacing))
+        levels.insert(0, Level(_smooth(array, geometry, 0.5 * spacing), geometry, _touched(inside), spacing))
     return Pyramid(tuple(levels), low, high)
 
 
@@ -100,8 +100,8 @@ def _mask_on(mask: Segmentation, volume: Volume) -> np.ndarray:
     return resample_labels(covered, mask.geometry, volume.geometry)
 
 
-def _half(mask):
-    return None if mask is None else mask >= 0.5
+def _touched(mask):
+    return None if mask is None else mask > 0
 
 
 def _shrink(array, geometry, mask, spacing_mm):
@@ -163,34 +163,39 @@ def center_of_edges(level: Level) -> np.ndarray:
     return level.geometry.ras(kji[::-1])
 
 
-def sample_points(level: Level, edges: np.ndarray, count: int, rng: np.random.Generator):
+def sample_points(coarsest: Level, finest: Level, count: int, rng: np.random.Generator) -> np.ndarray:
     """Positions where the fixed image is compared: more of them where it has structure.
 
-    Three of four are drawn with a probability that grows with the edges of the coarsest level, the rest evenly; each
-    lies at a random place within its voxel, which avoids the artefacts of comparing on a lattice
+    Three of four are drawn from the cells of the coarsest level with a probability that grows with their edges, the
+    rest evenly; each lies at a random place within its cell, which avoids the artefacts of comparing on a lattice
     (Pluim et al. 2000, CVIU 77:211).
 
     Parameters
     ----------
-    level : Level
-    edges : (K, J, I) array on the level's grid
+    coarsest, finest : Level
+        The mask of the finest decides which points stay.
     count : int
 
     Returns
     -------
-    (N, 3) positions in the frame, mm, in storage order
+    (3, N) positions in the frame, mm, in storage order; N is ``count`` without a mask.
     """
-    weights = edges.ravel().astype(np.float64)
-    allowed = np.ones(weights.size, bool) if level.mask is None else level.mask.ravel()
-    total = weights[allowed].sum()
-    even = allowed / allowed.sum()
-    chances = even if total == 0 else 0.25 * even + 0.75 * weights * allowed / total
+    edges = edge_strength(coarsest).ravel().astype(np.float64)
+    allowed = np.ones(edges.size, bool) if coarsest.mask is None else coarsest.mask.ravel()
+    edges *= allowed
+    chances = allowed / allowed.sum()
+    if edges.any():
+        chances = 0.25 * chances + 0.75 * edges / edges.sum()
     steps = np.cumsum(chances)
     # Stratified: one draw per equal share of the total chance.
     draws = (np.arange(count) + rng.random(count)) / count * steps[-1]
-    index = np.minimum(np.searchsorted(steps, draws), weights.size - 1)
-    kji = np.stack(np.unravel_index(index, level.array.shape), axis=-1).astype(np.float64)
-    jitter = rng.random(kji.shape) - 0.5
-    shape = np.array(level.array.shape)
-    kji = np.clip(kji + jitter, 0, shape - 1)
-    return level.geometry.ras(kji[:, ::-1])
+    cells = np.minimum(np.searchsorted(steps, draws), edges.size - 1)
+    shape = np.array(coarsest.array.shape)[:, None]
+    kji = np.stack(np.unravel_index(cells, coarsest.array.shape)) + (rng.random((3, count)) - 0.5)
+    points = coarsest.geometry.ras(np.clip(kji, 0, shape - 1)[::-1].T)
+    if finest.mask is not None:
+        near = np.rint(finest.geometry.ijk(points)[:, ::-1]).astype(int)
+        near = np.clip(near, 0, np.array(finest.array.shape) - 1)
+        kept = finest.mask[tuple(near.T)]
+        points = points[kept] if kept.any() else points
+    return np.ascontiguousarray(points.T)

@@ -46,16 +46,16 @@ def compare(fixed: Volume, moving: Volume, matrix, points: int = 40000) -> tuple
     stride = max(1, round((fixed.array.size / points) ** (1 / 3)))
     grid = np.meshgrid(*(np.arange((n - 1) % stride // 2, n, stride) for n in fixed.array.shape), indexing="ij")
     values = fixed.array[tuple(grid)].ravel().astype(np.float64)
-    places = fixed.geometry.ras(np.stack([g.ravel() for g in grid[::-1]], axis=-1))
-    to_kji = (moving.geometry.ras_to_ijk @ matrix)[2::-1]
-    inside, other, _ = Sampler(moving.array, to_kji)(places)
+    to_kji = (moving.geometry.ras_to_ijk @ matrix @ fixed.geometry.ijk_to_ras)[2::-1]
+    kji = to_kji[:, :3] @ np.stack([g.ravel() for g in grid[::-1]]) + to_kji[:, 3:]
+    inside, other, _ = Sampler(moving.array)(kji)
     overlap = float(inside.mean())
     if inside.sum() < 2:
         return 1.0, overlap
     return normalized_mutual_information(values[inside], other), overlap
 
 
-def verdict(result, before: float, after: float, global_search: bool) -> str:
+def verdict(result, global_search: bool) -> str:
     """Why the registration failed, in words that follow "because"; empty if it did not."""
     if result.overlap < LEAST_OVERLAP:
         return f"only {100 * result.overlap:.0f} % of the fixed image's structure lies inside the moving image"
@@ -63,7 +63,7 @@ def verdict(result, before: float, after: float, global_search: bool) -> str:
         return "the images are hardly more alike at the result than at poses that are certainly wrong"
     if global_search and result.rival > AMBIGUOUS * result.coarse:
         return "a very different orientation fits almost as well"
-    if after < before - 0.005:
+    if result.value < 0.98 * result.start_value:
         return "the images are less alike than they were at the start"
     return ""
 
