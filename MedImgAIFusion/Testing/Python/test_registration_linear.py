@@ -1,0 +1,302 @@
+"""Rigid and affine registration recover known motions of real images."""
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from MedImgAIFusionLib.registration import metric, poses, pyramid
+from MedImgAIFusionLib.registration.quality import normalized_mutual_information
+from MedImgAIFusionLib.registration.tasks import AffineRegistration, RigidRegistration
+from MedImgAILib.core import (
+    BSplineTransform,
+    Cancelled,
+    Context,
+    Geometry,
+    InputError,
+    LinearTransform,
+    Segment,
+    Segmentation,
+    Volume,
+)
+from MedImgAILib.core.itk import volume_from_itk
+from MedImgAILib.core.resampling import resample_volume
+from scipy.spatial.transform import Rotation
+from testing_data import data_path
+
+
+def load(relative, spacing_mm=None):
+    volume = volume_from_itk(sitk.ReadImage(str(data_path(relative)), sitk.sitkFloat32), name=relative)
+    return volume if spacing_mm is None else resample_volume(volume, volume.geometry.with_spacing([spacing_mm] * 3))
+
+
+def glioma(case, spacing_mm=None):
+    folder = f"glioma_NC/brats_2013_pat000{case}_1/"
+    files = ("T1c_subtrMeanDivStd.nii.gz", "Flair_subtrMeanDivStd.nii.gz", "brainmask.nii.gz")
+    return [load(folder + name, spacing_mm) for name in files]
+
+
+def motion(rotation, shift, center):
+    matrix = np.eye(4)
+    matrix[:3, :3] = rotation
+    matrix[:3, 3] = center - rotation @ center + shift
+    return matrix
+
+
+def euler(*degrees):
+    return Rotation.from_euler("xyz", degrees, degrees=True).as_matrix()
+
+
+class Listener(Context):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.warnings = []
+
+    def warn(self, message):
+        self.warnings.append(message)
+
+
+def register(fixed, moving, task=None, inputs=None, context=None, **parameters):
+    inputs = {"fixed": fixed, "moving": moving} | (inputs or {})
+    return (task or RigidRegistration()).execute(inputs, parameters, context or Listener())
+
+
+def error_mm(transform, motion_matrix, points):
+    """Distances between where the transform and the inverse of the motion put the moved points."""
+    moved = points @ motion_matrix[:3, :3].T + motion_matrix[:3, 3]
+    return np.linalg.norm(transform.map_points(moved) - points, axis=1)
+
+
+def brain_points(mask, count=2000):
+    inside = np.argwhere(mask.array > 0)
+    return mask.geometry.ras(inside[:: max(1, len(inside) // count), ::-1])
+
+
+def row(quality, measure):
+    number = quality.columns["measure"].index(measure)
+    return quality.columns["before"][number], quality.columns["after"][number]
+
+
+@pytest.mark.parametrize("case", [pytest.param(n, marks=pytest.mark.slow if n > 2 else []) for n in (2, 3, 5, 6)])
+def test_flair_is_brought_to_t1c(case):
+    fixed, moving, mask = glioma(case)
+    matrix = motion(euler(14, -12, 15), (15, -11, 9), fixed.geometry.center)
+    context = Listener()
+    result = register(fixed, moving.transformed(matrix), context=context)
+    assert error_mm(result["transform"], matrix, brain_points(mask)).mean() < 0.25
+    assert not context.warnings
+    before, after = row(result["quality"], "Normalised mutual information")
+    assert after > before + 0.1
+    inside = mask.array > 0
+    assert np.corrcoef(result["registered"].array[inside], moving.array[inside])[0, 1] > 0.99
+
+
+def cube_rotations():
+    return [r for r in Rotation.create_group("O").as_matrix() if not np.allclose(r, np.eye(3))]
+
+
+@pytest.mark.parametrize(
+    "rotation", [*cube_rotations()[::5], euler(60, -60, 60), euler(-60, 60, 60), euler(170, 30, 80)]
+)
+def test_any_orientation_and_wrong_headers_are_recovered(rotation):
+    fixed, moving, mask = glioma(3, 3.0)
+    matrix = motion(rotation, (40, -25, 300), fixed.geometry.center)
+    result = register(fixed, moving.transformed(matrix), samples=10000, resample=False)
+    assert error_mm(result["transform"], matrix, brain_points(mask)).mean() < 1.0
+    assert row(result["quality"], "Failed (1 = yes)")[1] == 0
+    assert "registered" not in result
+
+
+def published(name):
+    """(4, 4) RAS matrix from the common space to an image, from the ITK file beside it."""
+    transform = sitk.ReadTransform(str(data_path(f"longitudinal_ms/patient12/{name}_to_common_space.tfm")))
+    origin = np.array(transform.TransformPoint((0.0, 0.0, 0.0)))
+    matrix = np.eye(4)
+    matrix[:3, :3] = np.stack([transform.TransformPoint(tuple(axis)) for axis in np.eye(3)], axis=1) - origin[:, None]
+    matrix[:3, 3] = origin
+    flip = np.diag([-1.0, -1.0, 1.0, 1.0])
+    return flip @ matrix @ flip
+
+
+def test_two_visits_align_as_well_as_the_published_affines():
+    first, second = (load(f"longitudinal_ms/patient12/study{n}_FLAIR.nii.gz") for n in (1, 2))
+    brain = load("longitudinal_ms/patient12/brainmask.nii.gz")
+
+    def on_common(volume, to_common):
+        return resample_volume(volume, brain.geometry, "linear", LinearTransform(to_common)).array[brain.array > 0]
+
+    base = np.linalg.inv(published("study1_FLAIR"))
+    fixed = on_common(first, base)
+    theirs = np.corrcoef(fixed, on_common(second, np.linalg.inv(published("study2_FLAIR"))))[0, 1]
+    for task, goal in ((RigidRegistration(), 0.94), (AffineRegistration(), theirs - 0.002)):
+        found = register(first, second, task, resample=False)["transform"].matrix
+        assert np.corrcoef(fixed, on_common(second, base @ found))[0, 1] >= goal
+
+
+def test_affine_recovers_scale_and_shear():
+    fixed, moving, mask = glioma(2, 2.0)
+    linear = euler(8, -10, 12) @ np.array([[1.08, 0.04, 0.0], [0.0, 0.94, 0.03], [0.02, 0.0, 1.05]])
+    matrix = motion(linear, (9, -8, 7), fixed.geometry.center)
+    affine = register(fixed, moving.transformed(matrix), AffineRegistration(), samples=20000)
+    assert error_mm(affine["transform"], matrix, brain_points(mask)).mean() < 0.5
+    rigid = register(fixed, moving.transformed(matrix), samples=20000)
+    assert error_mm(rigid["transform"], matrix, brain_points(mask)).mean() > 1.5
+
+
+def small():
+    inputs, _ = RigidRegistration().example()
+    return inputs["fixed"], inputs["moving"]
+
+
+def test_same_seed_same_answer_other_seed_nearly():
+    fixed, moving = small()
+    first, again, other = (
+        register(fixed, moving, context=Context(seed=s), samples=4000)["transform"].matrix for s in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(first - other).max() < 0.2 and not np.array_equal(first, other)
+
+
+def test_masks_keep_what_moved_apart_out_of_the_comparison():
+    fixed, moving = small()
+    k, j, i = np.meshgrid(*(np.arange(n) for n in fixed.geometry.shape), indexing="ij")
+    upper = k < 13
+    # Above slice 13 the moving image shows something else.
+    spoiled = moving.with_array(
+        np.where(upper, moving.array, np.roll(moving.array, 9, axis=2)[::-1] * 2), name="spoiled"
+    )
+    half = Segmentation.from_labels(upper.astype(np.uint8), fixed.geometry, [Segment("valid")], "half")
+    points = fixed.geometry.ras(np.stack([i, j, k], axis=-1)[upper][::50])
+    truth = LinearTransform(moving.geometry.ijk_to_ras @ fixed.geometry.ras_to_ijk).inverse()
+    result = register(fixed, spoiled, inputs={"fixed_mask": half}, search="center", samples=6000)["transform"]
+    assert np.linalg.norm(result.map_points(truth.inverse().map_points(points)) - points, axis=1).mean() < 0.3
+    moved_half = Segmentation(half.layers, moving.geometry, half.segments)
+    inputs = {"moving_mask": moved_half, "fixed_mask": half}
+    result = register(fixed, spoiled, inputs=inputs, search="center", samples=6000)["transform"]
+    assert np.linalg.norm(result.map_points(truth.inverse().map_points(points)) - points, axis=1).mean() < 0.3
+
+
+def test_a_start_transform_leads_where_the_header_does_not():
+    fixed, moving = small()
+    away = np.eye(4)
+    away[:3, 3] = (200, 0, 0)
+    with pytest.raises(InputError, match="do not overlap"):
+        register(fixed, moving.transformed(away), search="header")
+    start = LinearTransform(np.linalg.inv(away))
+    found = register(fixed, moving.transformed(away), inputs={"start": start}, search="header", samples=6000)
+    direct = register(fixed, moving, search="header", samples=6000)
+    np.testing.assert_allclose(found["transform"].matrix @ away, direct["transform"].matrix, atol=0.05)
+
+
+def test_unrelated_images_are_called_a_failure():
+    fixed, _ = small()
+    noise = np.random.default_rng(7).normal(size=fixed.array.shape).astype(np.float32)
+    context = Listener()
+    result = register(fixed, fixed.with_array(noise), context=context, samples=4000)
+    assert len(context.warnings) == 1 and context.warnings[0].startswith("This registration failed because")
+    assert row(result["quality"], "Failed (1 = yes)")[1] == 1
+
+
+def test_what_cannot_be_registered_is_refused():
+    fixed, moving = small()
+    with pytest.raises(InputError, match="'flat' is constant"):
+        register(fixed, fixed.with_array(np.ones(fixed.array.shape), name="flat"))
+    with pytest.raises(InputError, match="complex"):
+        register(fixed, moving.with_array(moving.array.astype(np.complex64)))
+    with pytest.raises(InputError, match="single slice"):
+        register(fixed, Volume(fixed.array[:1], fixed.geometry.cropped((0, 0, 0), (1, 26, 32))))
+    empty = Segmentation.from_labels(
+        np.zeros(fixed.geometry.shape, np.uint8), fixed.geometry, [Segment("none")], "void"
+    )
+    with pytest.raises(InputError, match="'void' has no voxel inside"):
+        register(fixed, moving, inputs={"fixed_mask": empty})
+    warp = BSplineTransform(np.zeros((4, 4, 4, 3)), Geometry.from_spacing((4, 4, 4)), name="warp")
+    with pytest.raises(InputError, match="'warp' is not linear"):
+        register(fixed, moving, inputs={"start": warp})
+
+
+def test_cancel_stops_within_the_search():
+    class Impatient(Context):
+        calls = 0
+
+        def is_cancelled(self):
+            self.calls += 1
+            return self.calls > 50
+
+    fixed, moving = small()
+    with pytest.raises(Cancelled):
+        register(fixed, moving, context=Impatient())
+
+
+# The parts
+
+
+@pytest.mark.parametrize("kind", list(metric.METRICS.values()))
+def test_derivatives_are_those_of_finite_differences(kind):
+    rng = np.random.default_rng(0)
+    fixed = rng.random(400).astype(np.float32)
+    values = (fixed * 3 + rng.normal(0, 0.2, 400)).clip(0.1, 2.9).astype(np.float32)
+    likeness = kind(fixed, (0.0, 1.0), (0.0, 3.0), 16)
+    inside = np.ones(400, bool)
+    _, slopes = likeness(inside, values)
+    for number in range(0, 400, 40):
+        ends = []
+        for step in (-0.01, 0.01):
+            nudged = values.copy()
+            nudged[number] += np.float32(step)
+            ends.append(likeness(inside, nudged)[0])
+        assert slopes[number] == pytest.approx((ends[1] - ends[0]) / 0.02, rel=0.05, abs=2e-5)
+
+
+@pytest.mark.parametrize("model", list(poses.MODELS.values()))
+def test_the_chain_rule_of_poses(model):
+    rng = np.random.default_rng(1)
+    start = poses.Pose(euler(10, 20, 30), rng.normal(size=3), rng.normal(size=3))
+    chart, at = model(start, 50.0), rng.normal(size=model.size) * 5
+    by_linear, by_shift = rng.normal(size=(3, 3)), rng.normal(size=3)
+
+    def linearised(parameters):
+        pose = chart.pose(parameters)
+        return (pose.linear * by_linear).sum() + pose.shift @ by_shift
+
+    slopes = [(linearised(at + h) - linearised(at - h)) / 2e-4 for h in np.eye(model.size) * 1e-4]
+    np.testing.assert_allclose(chart.chain(at, by_linear, by_shift), slopes, atol=1e-6)
+
+
+def test_the_sampler_interpolates_linearly_with_its_gradient():
+    k, j, i = np.meshgrid(np.arange(5.0), np.arange(6.0), np.arange(7.0), indexing="ij")
+    array = (2 * k - 3 * j + 0.5 * i + k * i).astype(np.float32)
+    points = np.random.default_rng(0).uniform(-1, 6, (3, 200))
+    inside, values, gradients = metric.Sampler(array)(points)
+    np.testing.assert_array_equal(inside, ((points >= 0) & (points <= [[4], [5], [6]])).all(axis=0))
+    z, y, x = points[:, inside]
+    np.testing.assert_allclose(values, 2 * z - 3 * y + 0.5 * x + z * x, atol=1e-4)
+    np.testing.assert_allclose(gradients, [2 + x, -3 + 0 * y, 0.5 + z], atol=1e-4)
+
+
+def test_rotations_cover_all_orientations():
+    turns = poses.rotations(720)
+    np.testing.assert_allclose(turns @ turns.transpose(0, 2, 1), np.broadcast_to(np.eye(3), turns.shape), atol=1e-9)
+    worst = 0.0
+    for wanted in Rotation.random(300, rng=0).as_matrix():
+        worst = max(worst, min(poses.angle_between(wanted, turn) for turn in turns))
+    assert worst < 26
+
+
+def test_the_pyramid_keeps_positions():
+    geometry = Geometry.from_spacing((30, 61, 120), (0.5, 1.0, 2.0), (7.0, 8.0, 9.0), euler(20, 10, 5))
+    k, j, i = np.meshgrid(*(np.arange(n) for n in geometry.shape), indexing="ij")
+    ramp = Volume((geometry.ras(np.stack([i, j, k], axis=-1)) @ [1.0, 2.0, 3.0]).astype(np.float32), geometry)
+    frame = pyramid.frame_of(ramp)
+    back = np.linalg.inv(frame)
+    for level in pyramid.build(ramp, None, frame, pyramid.level_spacings(ramp)).levels:
+        middle = np.array(level.array.shape) // 2
+        place = back[:3, :3] @ level.geometry.ras(middle[::-1]) + back[:3, 3]
+        assert level.array[tuple(middle)] == pytest.approx(place @ [1.0, 2.0, 3.0], abs=0.05)
+
+
+def test_normalised_mutual_information_of_the_same_and_of_independent_images():
+    rng = np.random.default_rng(0)
+    first, second = rng.random((2, 200000))
+    assert normalized_mutual_information(first, first) == pytest.approx(2)
+    assert normalized_mutual_information(first, -3 * first) == pytest.approx(2)
+    assert normalized_mutual_information(first, second) == pytest.approx(1, abs=0.005)
+    assert normalized_mutual_information(first, np.ones(200000)) == 1
