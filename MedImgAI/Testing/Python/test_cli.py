@@ -2,12 +2,7 @@
 
 import json
 import logging
-import os
 import re
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -38,8 +33,6 @@ from MedImgAILib.hosts import cli
 from MedImgAILib.hosts.cli_arguments import parse
 from MedImgAILib.hosts.files import read_file, write_file
 
-ROOT = Path(__file__).resolve().parents[3]
-LIBRARIES = os.pathsep.join(str(ROOT / name) for name in ("MedImgAI", "MedImgAIReconstruct", "MedImgAIFusion"))
 SHAPE = (6, 8, 10)
 
 
@@ -298,90 +291,6 @@ def test_worker_computes_the_same_voxels(images, tmp_path):
         assert cli.main(["enhance.gaussian", *arguments, "--sigma-mm", "1.5", "--quiet"]) == 0
     first, second = (read_file(tmp_path / f"{r}.nrrd") for r in ("in-process", "worker"))
     np.testing.assert_array_equal(first.array, second.array)
-
-
-def run(code: str, *arguments, **options):
-    environment = dict(os.environ, PYTHONPATH=LIBRARIES)
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *arguments], env=environment, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options,
-    )  # fmt: skip
-
-
-SLOW = """
-import sys, time
-from MedImgAILib.core import Task, VolumePort, registry
-from MedImgAILib.hosts import cli
-class Slow(Task):
-    id = "test.slow"
-    inputs = (VolumePort("image", "Image"),)
-    outputs = (VolumePort("result", "Result"),)
-    def run(self, inputs, parameters, context):
-        for n in range(600):
-            context.progress(n / 600)
-            time.sleep(0.05)
-        return {"result": inputs.image.with_array(inputs.image.array.copy())}
-task = Slow()
-task.library = "MedImgAILib"
-registry().tasks[task.id] = task
-sys.exit(cli.main(sys.argv[1:]))
-"""
-
-
-@pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
-def test_ctrl_c(images, tmp_path):
-    process = run(SLOW, "test.slow", "--input", images[0], "--output", str(tmp_path / "o.nrrd"))
-    first = process.stderr.readline()
-    assert "0 %" in first
-    time.sleep(0.5)
-    process.send_signal(signal.SIGINT)
-    started = time.monotonic()
-    _, errors = process.communicate(timeout=30)
-    assert process.returncode == 130 and time.monotonic() - started < 3
-    assert "Error: Cancelled; nothing was written." in errors and "Traceback" not in errors
-    assert made(tmp_path) == set()
-
-
-def test_nothing_slow_is_imported_to_list_or_explain(tmp_path):
-    code = (
-        "import sys\nfrom MedImgAILib.hosts import cli\n"
-        "cli.main(['tasks']); cli.main(['enhance.gaussian', '--help'])\n"
-        "slow = {'torch', 'scipy', 'SimpleITK', 'vtk', 'pydicom', 'slicer', 'matplotlib'} & set(sys.modules)\n"
-        "sys.exit(f'imported {slow}' if slow else 0)"
-    )
-    process = run(code)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 0, errors
-
-
-BATCH = """
-import runpy, sys, types
-slicer, util = types.ModuleType("slicer"), types.ModuleType("slicer.util")
-slicer.app, slicer.util = object(), util
-util.exit = lambda code=0: print("slicer exits with", code)
-if sys.argv.pop(1) == "slicer":
-    sys.modules.update({"slicer": slicer, "slicer.util": util})
-script = sys.argv.pop(1)
-sys.argv[0] = script
-runpy.run_path(script, run_name="__main__")
-"""
-
-
-@pytest.mark.parametrize("host", ["slicer", "python"])
-def test_batch_script_writes_the_same_voxels(images, tmp_path, host):
-    script = str(ROOT / "MedImgAI" / "Scripts" / "medimgai_batch.py")
-    arguments = ["enhance.gaussian", "--input", images[0], "--sigma-mm", "1.5", "--output"]
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    command = [sys.executable, "-c", BATCH, host, script, *arguments, str(tmp_path / "batch.nrrd")]
-    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == ("slicer exits with 0\n" if host == "slicer" else "")
-    assert cli.main([*arguments, str(tmp_path / "command.nrrd"), "--quiet"]) == 0
-    np.testing.assert_array_equal(read_file(tmp_path / "batch.nrrd").array, read_file(tmp_path / "command.nrrd").array)
-    command[-1] = str(tmp_path / "gone" / "batch.nrrd")
-    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
-    assert ("slicer exits with 2" in done.stdout) if host == "slicer" else done.returncode == 2
-    assert "Error: The folder" in done.stderr
 
 
 def test_internal_errors_go_to_the_log(mixed, monkeypatch, capsys, caplog):

@@ -54,11 +54,21 @@ def compare(path):
     return own
 
 
-def test_every_real_image():
-    root = data_path("MANIFEST.tsv").parent
-    paths = sorted(root.rglob("*.nii*"))
+def real_images() -> list:
+    paths = sorted(data_path("MANIFEST.tsv").parent.rglob("*.nii*"))
     assert len(paths) > 100
-    for path in paths:
+    return paths
+
+
+def test_small_real_images():
+    for path in real_images():
+        if path.stat().st_size < 200_000:
+            compare(path)
+
+
+@pytest.mark.slow
+def test_every_real_image():
+    for path in real_images():
         compare(path)
 
 
