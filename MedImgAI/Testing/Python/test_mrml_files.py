@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -72,6 +73,7 @@ def contents():
         table,
         Plot(table, (Series("volume", "count", "v"),), "chart", "Title", "x", "y"),
         Text("line 1\nline 2 <ä>", "report", RECORD),
+        Table({"code": ("007", "1e3"), "value": np.array([1.0, 2.0]), "count": np.array([3, 4])}, "without units"),
         Sequence([example_volume("f0"), example_volume("f1", 1)], [0.0, 40.5], name="cine"),
     ]
 
@@ -139,6 +141,9 @@ def test_points_table_plot_text_sequence(reloaded):
         np.testing.assert_allclose(table.columns[name], wanted["numbers"].columns[name], rtol=1e-12)
         assert table.columns[name].dtype.kind == wanted["numbers"].columns[name].dtype.kind
     assert table.units == {"volume": "mm3"}
+    table = read_node(reloaded["without units"])
+    assert table.columns["code"] == ("007", "1e3")
+    assert [table.columns[name].dtype.kind for name in ("value", "count")] == ["f", "i"]
     plot = read_node(reloaded["chart"])
     assert plot.title == "Title" and plot.series[0].x == "count"
     np.testing.assert_allclose(plot.table.columns["volume"], wanted["numbers"].columns["volume"])
@@ -193,7 +198,7 @@ def test_saving_again_leaves_one_data_folder_and_the_scene_as_it_was(original, t
 def test_failed_save_keeps_the_earlier_file(original, tmp_path, monkeypatch, ending, step):
     path = tmp_path / f"kept.{ending}"
     save_scene(original[0], path)
-    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    before = {p: p.read_bytes() if p.is_file() else None for p in tmp_path.rglob("*")}
 
     def fail(*args):
         raise OSError(28, "No space left on device")
@@ -202,7 +207,7 @@ def test_failed_save_keeps_the_earlier_file(original, tmp_path, monkeypatch, end
     with pytest.raises(OutputError, match="No space left"):
         save_scene(original[0], path)
     monkeypatch.undo()
-    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+    assert {p: p.read_bytes() if p.is_file() else None for p in tmp_path.rglob("*")} == before
     load_scene(new_scene(), path)
 
 
@@ -249,7 +254,23 @@ except OutputError as error:
     assert not list(tmp_path.iterdir())
 
 
-def test_damaged_files_are_refused(tmp_path):
+def test_archive_cannot_write_outside(tmp_path):
+    with zipfile.ZipFile(tmp_path / "evil.mrb", "w") as archive:
+        archive.writestr("../../evil.txt", "x")
+        archive.writestr("/evil.txt", "x")
+    with pytest.raises(InputError, match="no scene"):
+        load_scene(new_scene(), tmp_path / "evil.mrb")
+    assert not Path("/evil.txt").exists() and not (Path(tempfile.gettempdir()).parent / "evil.txt").exists()
+
+
+def test_damaged_files_are_refused(original, tmp_path):
+    save_scene(original[0], tmp_path / "whole.mrb")
+    content = (tmp_path / "whole.mrb").read_bytes()
+    (tmp_path / "cut.mrb").write_bytes(content[: len(content) // 2])
+    (tmp_path / "changed.mrb").write_bytes(content[:3000] + bytes(200) + content[3200:])
+    for name in ("cut.mrb", "changed.mrb"):
+        with pytest.raises(InputError, match="damaged"):
+            load_scene(new_scene(), tmp_path / name)
     with pytest.raises(InputError, match="no scene file"):
         load_scene(new_scene(), tmp_path / "nothing.mrb")
     for name, content in (("a.mrb", b"PK not really"), ("b.mrml", b"<MRML><Volume")):

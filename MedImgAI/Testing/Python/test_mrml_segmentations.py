@@ -266,7 +266,7 @@ def test_nothing_to_read_is_said(scene):
 
 def test_label_volume_in_a_segmentation_port(scene):
     labels = np.zeros((4, 5, 6), np.int16)
-    labels[1, 2, 3], labels[2] = 7, 2
+    labels[1, 2, 3], labels[2], labels[3] = 7, 2, -4
     node = write_node(
         Volume(labels, oblique((4, 5, 6)), "map"), scene, port=VolumePort("labels", "Labels", labelmap=True)
     )
@@ -276,6 +276,11 @@ def test_label_volume_in_a_segmentation_port(scene):
     assert [s.name for s in value.segments] == [colors.GetColorName(2), colors.GetColorName(7)]
     assert value.mask(value.segments[1]).sum() == 1
     assert isinstance(read_node(node), Volume)
+    slicer.util.arrayFromVolume(node)[:] = 0
+    with pytest.raises(InputError, match="empty"):
+        read_node(node, SegmentationPort("s", "S"))
+    wide = write_node(Volume(np.full((2, 2, 2), 100_000, np.int32), oblique((2, 2, 2))), scene)
+    assert [s.label for s in read_node(wide, SegmentationPort("s", "S")).segments] == [100_000]
     with pytest.raises(InputError, match="no labels"):
         gray = write_node(Volume(labels.astype(np.float32), oblique((4, 5, 6))), scene)
         read_node(gray, SegmentationPort("s", "S"))

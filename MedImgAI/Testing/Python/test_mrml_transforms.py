@@ -174,9 +174,10 @@ def test_parents_are_part_of_the_transform(scene):
 
 
 def test_linear_chain_becomes_one_matrix(scene):
-    outer, inner = write_node(LINEAR, scene), write_node(LINEAR, scene)
+    shift = LinearTransform([[1, 0, 0, 2.0], [0, 1, 0, -1.0], [0, 0, 1, 3.0], [0, 0, 0, 1]])
+    outer, inner = write_node(LINEAR, scene), write_node(shift, scene)
     inner.SetAndObserveTransformNodeID(outer.GetID())
-    np.testing.assert_allclose(read_node(inner).matrix, LINEAR.matrix @ LINEAR.matrix, atol=1e-12)
+    np.testing.assert_allclose(read_node(inner).matrix, LINEAR.matrix @ shift.matrix, atol=1e-12)
 
 
 def test_identity_and_name(scene):

@@ -7,6 +7,7 @@ import re
 import shutil
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path
 
 import slicer
@@ -112,9 +113,7 @@ def load_scene(scene, path):
     with tempfile.TemporaryDirectory() as folder:
         source = path
         if path.suffix.lower() == ".mrb":
-            source = Path(slicer.vtkMRMLScene.UnpackSlicerDataBundle(str(path), folder) or "")
-            if not source.is_file():
-                raise InputError(f"'{path}' is damaged or no Slicer scene.")
+            source = _unpack(path, folder)
         url, root = scene.GetURL(), scene.GetRootDirectory()
         scene.SetURL(str(source))
         done = scene.Import(messages)
@@ -123,6 +122,19 @@ def load_scene(scene, path):
     if not done or messages.GetNumberOfMessagesOfType(_ERROR_EVENT):
         said = (messages.GetAllMessagesAsString() or "").strip().splitlines()
         raise InputError(f"'{path}' cannot be loaded: {said[0] if said else 'it is damaged'}.")
+
+
+def _unpack(path: Path, folder: str) -> Path:
+    """The scene file of an archive, unpacked without leaving ``folder``."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            archive.extractall(folder)
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, OSError, zlib.error) as error:
+        raise InputError(f"'{path}' is damaged or no Slicer scene ({error}).") from error
+    scenes = sorted(Path(folder).rglob("*.mrml"), key=lambda found: len(found.parts))
+    if not scenes:
+        raise InputError(f"'{path}' contains no scene.")
+    return scenes[0]
 
 
 _ERROR_EVENT = 39

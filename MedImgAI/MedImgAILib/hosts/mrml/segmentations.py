@@ -140,10 +140,21 @@ def read_labelmap(node) -> Segmentation:
     if volume.is_vector or volume.array.dtype.kind not in "iu":
         raise InputError(f"{volume.label} holds no labels; choose a label map or a segmentation.")
     colors = node.GetDisplayNode().GetColorNode() if node.GetDisplayNode() is not None else None
-    segments = [_from_color(colors, int(label)) for label in np.unique(volume.array) if label > 0]
+    segments = [_from_color(colors, int(label)) for label in _labels(volume.array)]
     if not segments:
         raise InputError(f"{volume.label} is empty: none of its voxels has a label.")
     return Segmentation((volume.array,), volume.geometry, segments, volume.name, volume.provenance)
+
+
+def _labels(array: np.ndarray) -> np.ndarray:
+    """The positive values of an integer array, sorted; without sorting all voxels where they are small."""
+    largest = int(array.max())
+    if not 0 < largest < 2**16:
+        return np.unique(array[array > 0])
+    occurs = np.zeros(largest + 1, bool)
+    for plane in array:
+        occurs[np.maximum(plane, 0)] = True
+    return np.flatnonzero(occurs[1:]) + 1
 
 
 def _from_color(colors, label: int) -> Segment:

@@ -63,8 +63,6 @@ def prepare_table(value: Table) -> Prepared:
         node.SetAndObserveSchema(None)
         node.SetAndObserveTable(table)
         for name in value.columns:
-            # The type goes into the schema, so that it is still a number when the scene is loaded again.
-            node.SetColumnType(name, table.GetColumnByName(name).GetDataType())
             if value.units.get(name):
                 node.SetColumnUnitLabel(name, value.units[name])
         node.EndModify(was)

@@ -117,14 +117,14 @@ def prepare_transform(value: Transform) -> Prepared:
     OutputError
         If the grid's values cannot be stored in a node.
     """
-    inverted = isinstance(value, (DisplacementTransform, BSplineTransform)) and not value.inverted
-    # What the vectors describe is what is stored, so that files keep them as they are.
-    transform = _to_vtk(value.inverse() if inverted else value)
+    from_parent = isinstance(value, (DisplacementTransform, BSplineTransform)) and not value.inverted
+    # The node gets the direction that the vectors describe, so that files keep them as they are.
+    transform = _to_vtk(value.inverse() if from_parent else value)
 
     def install(node):
         was = node.StartModify()
         node.SetAndObserveTransformNodeID(None)
-        if inverted:
+        if from_parent:
             node.SetAndObserveTransformFromParent(transform)
         else:
             node.SetAndObserveTransformToParent(transform)
