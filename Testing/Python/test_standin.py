@@ -392,3 +392,13 @@ def test_nothing_is_really_installed(slicer_app):  # noqa: F811
     slicer_app.packages.outcome = "accepted"
     assert PyTorchUtilsLogic().installTorch(askConfirmation=True, torchVersionRequirement=">=2.2") is not None
     assert PyTorchUtilsLogic.torchInstalled() and "PyTorchUtils" in sys.modules
+
+
+def test_logics_of_slicers_modules(slicer_app):  # noqa: F811
+    logic = slicer.util.getModuleLogic("Volumes")
+    assert logic is slicer.modules.volumes.logic() and logic.GetMRMLScene() is slicer_app.scene
+    node = slicer_app.scene.AddNewNodeByClass("vtkMRMLSegmentationNode")
+    node.GetSegmentation().AddEmptySegment("liver", "Liver")
+    view = slicer.qMRMLSegmentsTableView()
+    view.setSegmentationNode(node)
+    assert view.segmentCount == 1 and view.tableWidget().item(0, 1).text() == "Liver"

@@ -12,7 +12,7 @@ import slicer
 from PySide6.QtCore import QEvent, QSettings, Signal
 from PySide6.QtWidgets import QApplication
 
-from .module_widgets import qSlicerScriptedLoadableModule
+from .module_widgets import LoadableModule
 from .state import STATE
 from .widget_base import slicer_class
 
@@ -149,8 +149,8 @@ class qSlicerApplication(QApplication):
         self._logic = slicer.vtkSlicerApplicationLogic()
         self._logic.SetMRMLScene(scene)
         for name, class_name in _LOGICS.items():
-            module = qSlicerScriptedLoadableModule(name, f"{self.slicerHome}/lib/{name}")
-            module._make_logic = functools.partial(self._module_logic, class_name, scene)
+            make_logic = functools.partial(self._module_logic, class_name, scene)
+            module = LoadableModule(name, f"{self.slicerHome}/lib/{name}", make_logic)
             if name not in _LAZY:
                 module.logic()
             setattr(slicer.modules, name.lower(), module)

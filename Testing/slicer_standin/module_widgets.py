@@ -53,6 +53,22 @@ def _call(widget, method):
         getattr(widget, method)()
 
 
+class LoadableModule:
+    """A module of Slicer's own, with a logic of C++ made when it is first asked for."""
+
+    def __init__(self, name: str, path: str, make_logic):
+        self.name, self.title, self.path = name, name, path
+        self._make_logic, self._logic = make_logic, None
+
+    def logic(self):
+        if self._logic is None:
+            self._logic = self._make_logic()
+        return self._logic
+
+    def widgetRepresentation(self):
+        return None
+
+
 @slicer_class
 class qSlicerScriptedLoadableModule(QObject):
     """The application's side of a scripted module: what a module's constructor fills in."""
@@ -65,12 +81,10 @@ class qSlicerScriptedLoadableModule(QObject):
         self.icon = None
         self.hidden = False
         self.widgetRepresentationCreationEnabled = True
-        self._widget = self._logic = self._make_logic = None
+        self._widget = None
 
     def logic(self):
-        if self._logic is None and self._make_logic is not None:
-            self._logic = self._make_logic()
-        return self._logic
+        return None  # Slicer has an empty C++ logic here; the Python logic is the widget's
 
     def widgetRepresentation(self):
         return self._widget

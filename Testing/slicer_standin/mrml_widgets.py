@@ -44,22 +44,20 @@ class qMRMLCollapsibleButton(SceneHolder, ctkCollapsibleButton):
     mrmlSceneChanged = Signal(object)
 
 
-class _Units(SceneHolder):
-    quantity = stored(str, "quantity", "")
-    unitAwareProperties = stored(int, "unitAwareProperties", 0)
+def _held_scene(self):
+    return self.__dict__.get("_scene")
 
-    def setMRMLScene(self, scene):
-        self.__dict__["_scene"] = scene
 
-    def setQuantity(self, quantity):
-        self.quantity = quantity
+def _hold_scene(self, scene):
+    self.__dict__["_scene"] = scene
 
 
 @slicer_class
 class qMRMLSliderWidget(ctkSliderWidget):
     """A slider with the scene's units."""
 
-    mrmlScene, setMRMLScene, quantity = _Units.mrmlScene, _Units.setMRMLScene, stored(str, "quantity", "")
+    mrmlScene, setMRMLScene = _held_scene, _hold_scene
+    quantity = stored(str, "quantity", "")
     unitAwareProperties = stored(int, "unitAwareProperties", 0)
 
 
@@ -67,7 +65,8 @@ class qMRMLSliderWidget(ctkSliderWidget):
 class qMRMLSpinBox(ctkDoubleSpinBox):
     """A spin box with the scene's units."""
 
-    mrmlScene, setMRMLScene, quantity = _Units.mrmlScene, _Units.setMRMLScene, stored(str, "quantity", "")
+    mrmlScene, setMRMLScene = _held_scene, _hold_scene
+    quantity = stored(str, "quantity", "")
     unitAwareProperties = stored(int, "unitAwareProperties", 0)
 
 
@@ -75,7 +74,8 @@ class qMRMLSpinBox(ctkDoubleSpinBox):
 class qMRMLRangeWidget(ctkRangeWidget):
     """A range with the scene's units."""
 
-    setMRMLScene, quantity = _Units.setMRMLScene, stored(str, "quantity", "")
+    setMRMLScene = _hold_scene
+    quantity = stored(str, "quantity", "")
 
 
 @slicer_class
@@ -83,7 +83,6 @@ class qMRMLTableView(SceneHolder, QTableView):
     """Shows a table node."""
 
     mrmlSceneChanged = Signal(object)
-    selectionChanged_ = Signal()
 
     def __init__(self, parent=None):
         super().__init__(parent)
@@ -218,7 +217,7 @@ class qMRMLSegmentsTableView(SceneHolder, QWidget):
 
     def __init__(self, parent=None):
         super().__init__(parent)
-        self._table, self._node, self._observer = QTableWidget(0, 2, self), None, None
+        self._table, self._node = QTableWidget(0, 2, self), None
         self._table.setHorizontalHeaderLabels(["Color", "Name"])
         self._table.horizontalHeader().setSectionResizeMode(1, QHeaderView.Stretch)
         layout = QVBoxLayout(self)
