@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 from MedImgAILib.core import Geometry, Volume
 from MedImgAILib.runners import Finished, Job
-from MedImgAILib.runners.workspace import PREFIX, base_folders
 
 TASKS = Path(__file__).with_name("worker_tasks")
 
@@ -72,8 +71,3 @@ def processes_mentioning(text: str) -> list[int]:
             if text in command and is_alive(int(folder.name)):
                 found.append(int(folder.name))
     return found
-
-
-def root_folders() -> set[Path]:
-    """The exchange folders that exist on this machine."""
-    return {root for base in base_folders() for root in base.glob(PREFIX + "*")}

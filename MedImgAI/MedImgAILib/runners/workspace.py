@@ -79,9 +79,9 @@ class Workspace:
         """Remove everything. Arrays that are still mapped stay valid."""
         for lock in self._locks:
             lock.close()
-        for root in self.roots:
+        roots, self.roots, self._locks = self.roots, [], []
+        for root in roots:
             shutil.rmtree(root, ignore_errors=True)  # Windows keeps mapped files; the next start sweeps them
-        self.roots, self._locks = [], []
 
     def result_folder(self, name: str) -> Path | None:
         """The folder of this name that a worker made in a root; None if there is none.

@@ -17,11 +17,11 @@ from MedImgAILib.runners import Failed, Finished, Job, Log, Progress, Stopped, W
 def worker():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(EXTRA_LIBRARIES, str(wt.TASKS))
-        before = wt.root_folders()
         runner = WorkerRunner()
         yield runner
+        roots = runner._workspace.roots
         runner.close()
-        assert wt.root_folders() <= before
+        assert not any(root.exists() for root in roots)
 
 
 def test_progress_is_true_ordered_and_complete(worker):
@@ -251,8 +251,9 @@ def test_warm_up_does_not_block(monkeypatch):
 def test_close_stops_jobs_and_a_later_submit_starts_anew(worker):
     jobs = [worker.submit(wt.job("hold_gil", 60)) for _ in range(2)]
     wt.wait_for(lambda: any(isinstance(e, Progress) and e.fraction > 0 for e in jobs[0].poll()))
-    pid = worker.worker_pid
+    pid, roots = worker.worker_pid, worker._workspace.roots
     worker.close()
+    assert roots and not any(root.exists() for root in roots)
     assert [type(wt.events_of(j, 1)[-1]) for j in jobs] == [Stopped, Stopped]
     assert not wt.is_alive(pid)
     wt.assert_works(worker)
