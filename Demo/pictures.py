@@ -119,39 +119,39 @@ def lit_surface(
     """(pixels, pixels, 3) picture of the segments as solid bodies, seen from the front, in parallel projection.
 
     Front-most surface by ray casting through a rotated label image, shaded by the gradient of the smoothed mask
-    (Levoy 1988, IEEE CG&A 8:29); later segments lie inside earlier ones, which become see-through.
+    (Levoy 1988, IEEE CG&A 8:29). Later segments lie inside earlier ones and shine through.
     """
-    from MedImgAILib.core import Geometry, LinearTransform
+    from MedImgAILib.core import Geometry
     from MedImgAILib.core.resampling import resample_segmentation
 
     union = np.any([segmentation.mask(s) for s in segmentation.segments], axis=0)
     where = np.argwhere(union)
-    center = segmentation.geometry.ras((where.min(0) + where.max(0))[::-1] / 2)
     corners = segmentation.geometry.cropped(where.min(0), np.ptp(where, axis=0) + 1).corners_ras()
-    extent = 1.08 * 2 * np.linalg.norm(corners - center, axis=1).max()
     a, e = np.radians([azimuth_deg, elevation_deg])
     around = np.array([[np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0], [0, 0, 1]])
     tilt = np.array([[1, 0, 0], [0, np.cos(e), -np.sin(e)], [0, np.sin(e), np.cos(e)]])
-    size = 200
-    step = extent / size
     view = around.T @ tilt.T  # columns: picture x, depth, picture up, in RAS
-    grid = Geometry.from_spacing((size,) * 3, (step,) * 3, center - view @ np.full(3, (extent - step) / 2), view)
-    turned = resample_segmentation(segmentation, grid, LinearTransform(np.eye(4)))
+    seen = corners @ view
+    middle, extent = (seen.max(0) + seen.min(0)) / 2, np.ptp(seen, axis=0)
+    size = 220
+    step = 1.06 * max(extent[0], extent[2]) / size
+    depth = int(np.ceil(extent[1] / step)) + 4
+    first = middle - (np.array([size, depth, size]) - 1) / 2 * step
+    grid = Geometry.from_spacing((size, depth, size), (step,) * 3, view @ first, view)
+    turned = resample_segmentation(segmentation, grid)
     picture = np.broadcast_to(np.array(_rgb(INK)), (size, size, 3)).copy()
     light = np.array([0.45, 0.75, 0.5])
     light = light / np.linalg.norm(light)
-    last = len(turned.segments) - 1
-    for number in range(last, -1, -1):
-        segment = turned.segments[number]
-        soft = ndimage.gaussian_filter(turned.mask(segment).astype(np.float32), 1.5)
-        seen = soft[:, ::-1, :] > 0.5  # axis 1 is depth; the viewer stands at its +A end
-        hit = seen.any(axis=1)
-        depth = size - 1 - seen.argmax(axis=1)
-        normal = np.stack([-np.take_along_axis(g, depth[:, None, :], axis=1)[:, 0] for g in np.gradient(soft)], -1)
+    for number, segment in enumerate(turned.segments):
+        soft = ndimage.gaussian_filter(turned.mask(segment).astype(np.float32), 1.2)
+        solid = soft[:, ::-1, :] > 0.5  # axis 1 is depth; the viewer stands at its +A end
+        hit = solid.any(axis=1)
+        front = depth - 1 - solid.argmax(axis=1)
+        normal = np.stack([-np.take_along_axis(g, front[:, None, :], axis=1)[:, 0] for g in np.gradient(soft)], -1)
         normal /= np.linalg.norm(normal, axis=-1, keepdims=True) + 1e-9
-        shade = 0.25 + 0.75 * np.clip(normal @ np.array([light[2], light[1], light[0]]), 0, 1)
+        shade = 0.3 + 0.7 * np.clip(normal @ light[::-1], 0, 1)
         color = np.array(_rgb((colors or {}).get(segment.name, segment.color)))
-        alpha = (1.0 if number == last else 0.45) * hit
+        alpha = (0.85 if number else 1.0) * hit
         picture += alpha[..., None] * (shade[..., None] * color - picture)
     picture = picture[::-1, ::-1]  # up is up, patient's right at the left
     return np.clip(ndimage.zoom(picture, (pixels / size, pixels / size, 1), order=1), 0, 1)
