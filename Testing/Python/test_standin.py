@@ -402,3 +402,15 @@ def test_logics_of_slicers_modules(slicer_app):  # noqa: F811
     view = slicer.qMRMLSegmentsTableView()
     view.setSegmentationNode(node)
     assert view.segmentCount == 1 and view.tableWidget().item(0, 1).text() == "Liver"
+
+
+def test_a_deleted_selector_hears_no_more(slicer_app):  # noqa: F811
+    selector = slicer.qMRMLNodeComboBox()
+    selector.nodeTypes = ["vtkMRMLModelNode"]
+    selector.setMRMLScene(slicer_app.scene)
+    node = slicer_app.scene.AddNewNodeByClass("vtkMRMLModelNode", "skin")
+    selector.deleteLater()
+    slicer_app.flush()
+    node.SetName("bone")
+    slicer_app.scene.AddNewNodeByClass("vtkMRMLModelNode", "brain")
+    assert slicer_app.errors == []

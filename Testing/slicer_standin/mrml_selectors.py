@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 
+import shiboken6
 import vtk
 from PySide6.QtCore import Property, Qt, Signal
 from PySide6.QtGui import QStandardItem, QStandardItemModel
@@ -29,7 +30,7 @@ class SceneObserver:
         @vtk.calldata_type(vtk.VTK_OBJECT)
         def observed(_caller, _event, node=None):
             widget = reference()
-            if widget is not None:
+            if widget is not None and shiboken6.isValid(widget):
                 getattr(widget, method)(node)
 
         return observed
@@ -152,7 +153,7 @@ class qMRMLNodeComboBox(QWidget):
             if node_id not in self._node_observers:
 
                 def renamed(caller, _event):
-                    if reference() is not None:
+                    if reference() is not None and shiboken6.isValid(reference()):
                         reference()._on_node_modified(caller)
 
                 self._node_observers[node_id] = (node, node.AddObserver(vtk.vtkCommand.ModifiedEvent, renamed))
