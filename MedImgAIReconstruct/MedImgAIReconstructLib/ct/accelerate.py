@@ -31,8 +31,10 @@ def compiled(function):
     return numba.njit(nogil=True, fastmath={"reassoc", "contract", "arcp", "nsz"}, cache=True)(function)
 
 
-def parallel(work, items, context=None, span=(0.0, 1.0), message: str = ""):
+def parallel(work, items, context=None, message: str = "", check=None):
     """Run ``work(item)`` for all items on :func:`threads` threads, reporting progress and stopping at a cancel.
+
+    ``check`` is called after each item instead where there is no progress to report.
 
     Raises
     ------
@@ -44,23 +46,25 @@ def parallel(work, items, context=None, span=(0.0, 1.0), message: str = ""):
     if count == 1 or len(items) == 1:
         for number, item in enumerate(items):
             work(item)
-            _report(context, span, (number + 1) / len(items), message)
+            _report(context, (number + 1) / len(items), message, check)
         return
     with ThreadPoolExecutor(count) as pool:
         futures = [pool.submit(work, item) for item in items]
         try:
             for number, future in enumerate(futures):
                 future.result()
-                _report(context, span, (number + 1) / len(items), message)
+                _report(context, (number + 1) / len(items), message, check)
         except BaseException:
             for future in futures:
                 future.cancel()
             raise
 
 
-def _report(context, span, fraction, message):
+def _report(context, fraction, message, check):
     if context is not None:
-        context.progress(span[0] + (span[1] - span[0]) * fraction, message)
+        context.progress(fraction, message)
+    if check is not None:
+        check()
 
 
 def free_memory_bytes() -> int | None:

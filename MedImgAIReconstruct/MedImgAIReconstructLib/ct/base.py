@@ -83,6 +83,9 @@ class CTTask(Task):
         if inputs.projections is None and inputs.sinogram is None:
             raise InputError("No projections were given; choose projections or a sinogram volume.")
 
+    def example(self):
+        return example_case(), {}
+
     def load(self, inputs, parameters) -> Projections:
         """The projections to work on, checked, with the parameters' centre shift."""
         projections = inputs.projections
@@ -211,11 +214,14 @@ def resample(array: np.ndarray, source: Geometry, target: Geometry) -> np.ndarra
     return affine_transform(array, kji, offset=matrix[:3, 3][::-1], output_shape=target.shape, order=3, mode="constant")
 
 
-def example_case() -> dict:
+def example_case(kind: str = "parallel") -> dict:
     """Small made-up projections with known truth for the shared tests."""
     from MedImgAILib.core import ScanGeometry
 
     from .phantoms import project, shepp_logan
 
-    scan = ScanGeometry("parallel", np.pi * np.arange(60) / 60, (2.0, 1.5), scanner_to_ras=np.eye(4))
+    if kind == "parallel":
+        scan = ScanGeometry("parallel", np.pi * np.arange(60) / 60, (2.0, 1.5))
+    else:
+        scan = ScanGeometry("cone", 2 * np.pi * np.arange(60) / 60, (2.0, 3.0), (0.0, 0.0), 300.0, 600.0)
     return {"projections": Projections(project(shepp_logan(30.0, scale=0.02), scan, 3, 48), scan, "head phantom")}

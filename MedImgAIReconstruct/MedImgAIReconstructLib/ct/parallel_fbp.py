@@ -28,7 +28,7 @@ def parallel_weights(projections: Projections, context):
 
 
 def reconstruct_parallel(
-    projections: Projections, grid: Grid, window: str, cutoff: float, method: str, context
+    projections: Projections, grid: Grid, window: str, cutoff: float, method: str, context, device: str = "cpu"
 ) -> np.ndarray:
     """Filtered back-projection, (nz, ny, nx) float32 in 1/mm.
 
@@ -43,7 +43,11 @@ def reconstruct_parallel(
     response = ramp_filter(length, scan.pixel_mm[1], window, cutoff)
     array, exact = slice_rows(projections, grid)
     slices = Grid((array.shape[1], *grid.shape[1:]), grid.spacing_mm, grid.center_mm)
-    if method == "fourier" or (method == "auto" and has("finufft")):
+    if device != "cpu":
+        from .torch_ct import back_project_parallel
+
+        result = back_project_parallel(array, scan, slices, response, steps, column_weights, added, device, context)
+    elif method == "fourier" or (method == "auto" and has("finufft")):
         from .fourier import fourier_back_projection
 
         result = fourier_back_projection(array, scan, slices, response, steps, column_weights, added, context)
