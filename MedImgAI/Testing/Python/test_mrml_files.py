@@ -181,6 +181,18 @@ def test_archive_is_laid_out_as_slicer_expects(original, tmp_path):
     assert os.listdir(tmp_path) == ["story.mrb"]
 
 
+@pytest.mark.parametrize("ending", ["mrb", "mrml"])
+def test_any_file_name_will_do(original, tmp_path, ending):
+    for _ in range(2):
+        path = save_scene(original[0], tmp_path / f'Köpf "v1.2" & 100%.{ending}')
+    assert path.is_file()
+    assert len(os.listdir(tmp_path)) == (1 if ending == "mrb" else 2)
+    scene = new_scene()
+    load_scene(scene, path)
+    organs = scene.GetFirstNodeByName("organs")
+    np.testing.assert_array_equal(read_node(organs).layers[0], layered().layers[0])
+
+
 def test_saving_again_leaves_one_data_folder_and_the_scene_as_it_was(original, tmp_path):
     scene = original[0]
     storages = [n.GetStorageNode() for n in original[1] if n.IsA("vtkMRMLStorableNode")]
@@ -193,8 +205,16 @@ def test_saving_again_leaves_one_data_folder_and_the_scene_as_it_was(original, t
     load_scene(new_scene(), tmp_path / "again.mrml")
 
 
-@pytest.mark.parametrize("ending", ["mrb", "mrml"])
-@pytest.mark.parametrize("step", ["_write_bundle", "replace"])
+@pytest.mark.parametrize(
+    "ending, step",
+    [
+        ("mrb", "_write_bundle"),
+        ("mrb", "replace"),
+        ("mrml", "_write_bundle"),
+        ("mrml", "rename"),
+        ("mrml", "replace"),
+    ],
+)
 def test_failed_save_keeps_the_earlier_file(original, tmp_path, monkeypatch, ending, step):
     path = tmp_path / f"kept.{ending}"
     save_scene(original[0], path)

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import tempfile
+import uuid
 import zipfile
 import zlib
 from pathlib import Path
@@ -41,7 +42,7 @@ def save_scene(scene, path) -> Path:
         raise OutputError(f"A scene is saved as .mrb or .mrml, not as '{path.name}'.")
     try:
         with tempfile.TemporaryDirectory(prefix=f".{path.stem}-", dir=path.parent) as folder:
-            bundle = Path(folder) / path.stem
+            bundle = Path(folder) / _plain_name(path)
             bundle.mkdir()
             _write_bundle(scene, bundle, path)
             if path.suffix.lower() == ".mrb":
@@ -53,6 +54,11 @@ def save_scene(scene, path) -> Path:
     return path
 
 
+def _plain_name(path: Path) -> str:
+    """The scene's name in characters that neither MRML nor VTK's path functions take for something else."""
+    return re.sub(r"[^A-Za-z0-9_-]", "_", path.stem)
+
+
 def _write_bundle(scene, bundle: Path, path: Path):
     messages = slicer.vtkMRMLMessageCollection()
     if not scene.SaveSceneToSlicerDataBundleDirectory(str(bundle), None, messages):
@@ -60,7 +66,7 @@ def _write_bundle(scene, bundle: Path, path: Path):
         raise OutputError(
             f"The scene cannot be saved as '{path}': {said[0] if said else 'a node could not be written'}."
         )
-    if not (bundle / f"{path.stem}.mrml").is_file():
+    if not (bundle / f"{bundle.name}.mrml").is_file():
         raise OutputError(f"The scene cannot be saved as '{path}': the disk may be full.")
 
 
@@ -76,12 +82,12 @@ def _place_archive(bundle: Path, path: Path):
 def _place_folder(bundle: Path, path: Path):
     """Move the data under a new name first: replacing the scene file is the one step that makes it valid."""
     earlier = _data_folders(path)
-    data = Path(tempfile.mkdtemp(prefix=f"{path.stem}_data-", dir=path.parent))
+    data = path.parent / f"{bundle.name}_data-{uuid.uuid4().hex[:8]}"
+    text = (bundle / f"{bundle.name}.mrml").read_text(encoding="utf-8")
+    text = re.sub(r'(\b(?:fileName|fileListMember\d+)=")Data/', rf"\g<1>{data.name}/", text)
+    (bundle / "scene.mrml").write_text(text, encoding="utf-8")
+    os.rename(bundle / "Data", data)
     try:
-        os.replace(bundle / "Data", data)
-        text = (bundle / f"{path.stem}.mrml").read_text(encoding="utf-8")
-        text = re.sub(r'(\b(?:fileName|fileListMember\d+)=")Data/', rf"\g<1>{data.name}/", text)
-        (bundle / "scene.mrml").write_text(text, encoding="utf-8")
         os.replace(bundle / "scene.mrml", path)
     except BaseException:
         shutil.rmtree(data, ignore_errors=True)
@@ -94,7 +100,7 @@ def _data_folders(path: Path) -> list[Path]:
     """The data folders that the scene file in place uses."""
     if not path.is_file():
         return []
-    names = re.findall(rf'="({re.escape(path.stem)}_data-[^/"]+)/', path.read_text(encoding="utf-8", errors="replace"))
+    names = re.findall(rf'="({_plain_name(path)}_data-[^/"]+)/', path.read_text(encoding="utf-8", errors="replace"))
     return [path.parent / name for name in sorted(set(names)) if (path.parent / name).is_dir()]
 
 
