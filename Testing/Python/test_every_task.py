@@ -136,6 +136,14 @@ def _check_storage_orders(task, budget_s: float, at_least: int):
         assert set(got) == set(wanted)
         for name, value in got.items():
             assert_same(value, wanted[name], task.orientation_tolerance, f"{task.id}.{name}, order {axes} {flips}")
+            assert _keeps_grid(wanted[name], inputs) == _keeps_grid(value, stored), f"{name}: not in the input's order"
+
+
+def _keeps_grid(value, inputs: dict) -> bool:
+    """Whether the result lies on the grid of one of the inputs, voxel for voxel in the same order."""
+    given = [v for many in inputs.values() for v in (many if isinstance(many, (list, tuple)) else [many])]
+    grids = [v.geometry for v in given if hasattr(v, "reordered")]
+    return hasattr(value, "reordered") and any(value.geometry.same_grid(grid) for grid in grids)
 
 
 @every_task
