@@ -35,12 +35,9 @@ from .base import (
 from .projector import Projector
 from .sinogram import PARAMETERS as SINOGRAM_PARAMETERS
 
-ITERATIONS = IntegerParameter(
-    "iterations", "Iterations", 50, "More give sharper and noisier images.", minimum=1, maximum=5000
-)
-NONNEGATIVE = BooleanParameter(
-    "nonnegative", "No negative attenuation", True, "Sets negative voxels to 0 at every step."
-)
+SHARPER = "More give sharper and noisier images."
+ITERATIONS = IntegerParameter("iterations", "Iterations", 50, SHARPER, minimum=1, maximum=5000)
+NONNEGATIVE = BooleanParameter("nonnegative", "No negative attenuation", True, "Sets negative voxels to 0 each step.")
 RELAXATION = FloatParameter(
     "relaxation", "Relaxation", 1.0, "Factor of each step.", minimum=0.01, maximum=1.99, step=0.05, advanced=True,
 )  # fmt: skip
