@@ -1,6 +1,9 @@
 """DICOM series as volumes, against the arrays and positions they were made from."""
 
+from pathlib import Path
+
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk
 from MedImgAILib.core import InputError, MissingPackageError, Sequence, VolumePort
@@ -122,6 +125,7 @@ def test_mixed_orientation(tmp_path, voxels):
     write_series(tmp_path, voxels[:1], names=lambda k: "scout", orientation=(1, 0, 0, 0, 0, -1))
     with pytest.raises(InputError, match="different orientation.*'scout'"):
         read_file(tmp_path)
+    np.testing.assert_array_equal(read_file(tmp_path / "002.dcm").array, voxels)
 
 
 def test_echoes_become_a_sequence(tmp_path, voxels):
@@ -249,3 +253,22 @@ def test_truncated_file(tmp_path, voxels):
 def test_no_patient_identity_in_the_volume(tmp_path, voxels):
     write_series(tmp_path, voxels)
     assert "Made" not in repr(read_file(tmp_path).provenance)
+
+
+def test_real_files_that_come_with_pydicom(capfd):
+    folder = Path(pydicom.__file__).parent / "data" / "test_files"
+    if not (folder / "rtdose.dcm").is_file():
+        pytest.skip("this pydicom comes without test files")
+    dataset = pydicom.dcmread(folder / "rtdose.dcm")
+    dose = read_file(folder / "rtdose.dcm")
+    assert (dose.array.shape, dose.units) == ((15, 10, 10), "Gy" if dataset.DoseUnits == "GY" else "")
+    np.testing.assert_allclose(dose.array, dataset.pixel_array * float(dataset.DoseGridScaling), rtol=1e-6)
+    step = float(dataset.GridFrameOffsetVector[1])
+    np.testing.assert_allclose(position(dose, 1, 0, 0), np.array(dataset.ImagePositionPatient, float) + [0, 0, step])
+    image = read_file(folder / "CT_small.dcm")
+    small = pydicom.dcmread(folder / "CT_small.dcm")
+    np.testing.assert_array_equal(
+        image.array[0], small.pixel_array * int(small.RescaleSlope) + int(small.RescaleIntercept)
+    )
+    deep = read_file(folder / "JPEG-lossy.dcm", spacing_mm=1)
+    assert 255 < deep.array.max() < 4096 and capfd.readouterr() == ("", "")

@@ -56,6 +56,18 @@ def test_pictures(tmp_path, suffix, color):
     np.testing.assert_array_equal(read_file(tmp_path / f"b{suffix}", spacing_mm=1).array, own.array)
 
 
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif"])
+def test_damaged_pictures_make_no_noise(tmp_path, suffix, capfd):
+    pixels = RNG.integers(0, 255, (60, 70)).astype(np.uint8)
+    sitk.WriteImage(sitk.GetImageFromArray(pixels), str(tmp_path / f"a{suffix}"))
+    content = (tmp_path / f"a{suffix}").read_bytes()
+    for damaged in (b"nothing", content[:30], content[:20] + bytes(400)):
+        (tmp_path / f"b{suffix}").write_bytes(damaged)
+        with pytest.raises(InputError):
+            read_file(tmp_path / f"b{suffix}", spacing_mm=1)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_tiff_stack_and_spacing_texts(tmp_path):
     stack = Volume(RNG.integers(0, 60000, (3, 4, 5)).astype(np.uint16), Geometry.from_spacing((3, 4, 5)))
     write_file(stack, tmp_path / "a.tiff")

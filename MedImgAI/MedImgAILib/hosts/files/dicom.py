@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,13 @@ def read(
     MissingPackageError
         If nothing can decompress the images.
     """
+    with warnings.catch_warnings():
+        # pydicom warns about values that break the standard; those that matter become errors below.
+        warnings.simplefilter("ignore")
+        return _read(path, series_uid, spacing_mm, prefer_segmentation)
+
+
+def _read(path: Path, series_uid, spacing_mm, prefer_segmentation: bool):
     images = choose_series(path, series_uid, prefer_segmentation)
     header = images[0][1]
     if is_segmentation(header):
@@ -51,7 +59,10 @@ def read(
     if series_uid is not None and path.is_dir():
         # A file of the series identifies it; the folder alone does not.
         about["provenance"]["source"] = str(images[0][0])
-    if len(images) == 1 and frames[0].position is None:
+    unplaced = [frame.path.name for frame in frames if frame.position is None]
+    if len(images) > 1 and len(unplaced) == len(frames):
+        raise InputError(f"'{path}' holds {len(images)} images without a position; choose one file, as {unplaced[0]}.")
+    if len(images) == 1 and unplaced:
         return _unplaced(frames, about, spacing_mm)
     volumes, attribute, values = arrange(frames, path.name)
     geometry = grid(volumes[0], path.name)
@@ -73,6 +84,7 @@ def _about(header, path: Path) -> dict:
         "series_uid": str(header.SeriesInstanceUID),
         "frame_of_reference_uid": str(header.get("FrameOfReferenceUID") or ""),
     }
+    units = "Gy" if modality == "RTDOSE" and header.get("DoseUnits") == "GY" else units
     name = str(header.get("SeriesDescription") or "").strip() or stem_of(path)
     return {"name": name, "units": units, "display": _display(header), "provenance": {"dicom": identity}}
 

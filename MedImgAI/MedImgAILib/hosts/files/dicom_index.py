@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,8 @@ _TAGS = [
     "ImageOrientationPatient", "PixelSpacing", "ImagerPixelSpacing", "SliceThickness", "SpacingBetweenSlices",
     "RescaleSlope", "RescaleIntercept", "RescaleType", "Units", "WindowCenter", "WindowWidth", "FrameTime",
     "TemporalPositionIdentifier", "TriggerTime", "EchoTime", "DiffusionBValue", "AcquisitionNumber",
-    "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
+    "GridFrameOffsetVector", "DoseGridScaling", "DoseUnits", "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
 ]  # fmt: skip
 TEMPORAL = {
     "TemporalPositionIdentifier": ("time point", ""),
@@ -109,8 +110,18 @@ def choose_series(path: Path, series_uid: str | None, prefer_segmentation: bool 
         raise InputError(f"'{path.name}' is no DICOM image.")
     if "PerFrameFunctionalGroupsSequence" in header or int(header.get("NumberOfFrames") or 1) > 1:
         return [(path, header)]
+    if "ImagePositionPatient" not in header:
+        return [(path, header)]
     beside = ((other, header_of(other)) for other in sorted(path.parent.iterdir()) if other.is_file())
-    return [(p, h) for p, h in beside if h is not None and h.SeriesInstanceUID == header.SeriesInstanceUID]
+    return [(p, h) for p, h in beside if h is not None and _belongs(h, header)]
+
+
+def _belongs(header, chosen) -> bool:
+    """Whether an image is of the chosen one's series and orientation (scouts may share a series)."""
+    if header.SeriesInstanceUID != chosen.SeriesInstanceUID or "ImageOrientationPatient" not in header:
+        return False
+    axes = [np.array(h.ImageOrientationPatient, float) for h in (header, chosen)]
+    return axes[0].shape == axes[1].shape and np.abs(axes[0] - axes[1]).max() < 1e-3
 
 
 def is_segmentation(header) -> bool:
@@ -131,6 +142,8 @@ def frames_of(path: Path, header) -> list[Frame]:
     if groups is None:
         frame = Frame(path, 0, header)
         _place(frame, header)
+        if header.get("GridFrameOffsetVector") and frame.position is not None:
+            return _dose_frames(frame, [float(v) for v in header.GridFrameOffsetVector])
         return [frame] + [Frame(path, n, header, spacing=frame.spacing) for n in range(1, count)]
     if len(groups) != count:
         raise InputError(f"'{path.name}' is damaged: it describes {len(groups)} of its {count} frames.")
@@ -141,6 +154,14 @@ def frames_of(path: Path, header) -> list[Frame]:
         _place(frame, _Functional(own, shared))
         frames.append(frame)
     return frames
+
+
+def _dose_frames(first: Frame, offsets: list[float]) -> list[Frame]:
+    """The planes of an RT Dose (PS3.3 C.8.8.3.2), with offsets from the first along the normal in mm, scaled to Gy."""
+    normal = np.cross(first.orientation[:3], first.orientation[3:])
+    first.slope = float(first.header.get("DoseGridScaling") or 1.0)
+    # Offsets are relative to the first plane where that is 0, else they are positions along the normal.
+    return [replace(first, index=n, position=first.position + (v - offsets[0]) * normal) for n, v in enumerate(offsets)]
 
 
 class _Functional:

@@ -9,11 +9,12 @@ import numpy as np
 
 from ...core import InputError, MissingPackageError
 from .dicom_index import Frame
+from .quiet import silence
 from .voxels import native, rescale
 
 _PACKAGES = {
     "1.2.840.10008.1.2.4.50": ("JPEG", "pillow"),
-    "1.2.840.10008.1.2.4.51": ("JPEG", "pillow"),
+    "1.2.840.10008.1.2.4.51": ("JPEG of 12 bits", "python-gdcm"),
     "1.2.840.10008.1.2.4.57": ("lossless JPEG", "python-gdcm"),
     "1.2.840.10008.1.2.4.70": ("lossless JPEG", "python-gdcm"),
     "1.2.840.10008.1.2.4.80": ("JPEG-LS", "pyjpegls"),
@@ -44,7 +45,9 @@ def decode(path: Path) -> tuple[np.ndarray, bool]:
         if "PixelData" not in dataset and "FloatPixelData" not in dataset:
             raise InputError(f"'{path.name}' is a DICOM file without an image.")
         syntax = dataset.file_meta.TransferSyntaxUID
-        if syntax.is_compressed and not _has_decoder(syntax):
+        # Pillow decodes JPEG of 8 bits only; GDCM decodes 12 too.
+        deep_jpeg = syntax == "1.2.840.10008.1.2.4.51" and int(dataset.get("BitsStored") or 8) > 8
+        if syntax.is_compressed and (deep_jpeg or not _has_decoder(syntax)):
             return _decode_with_itk(path, dataset, syntax)
         try:
             array = _colored(dataset.pixel_array, dataset)
@@ -77,9 +80,10 @@ def _decode_with_itk(path: Path, dataset, syntax) -> tuple[np.ndarray, bool]:
     import SimpleITK as sitk
 
     if int(dataset.get("NumberOfFrames") or 1) == 1:
-        sitk.ProcessObject.SetGlobalWarningDisplay(False)
         try:
-            return native(sitk.GetArrayFromImage(sitk.ReadImage(str(path), imageIO="GDCMImageIO"))), True
+            with silence():
+                image = sitk.ReadImage(str(path), imageIO="GDCMImageIO")
+            return native(sitk.GetArrayFromImage(image)), True
         except RuntimeError as error:
             cause = error
     else:

@@ -8,6 +8,7 @@ import numpy as np
 
 from ...core import InputError, OutputError, Sequence, Volume
 from .atomic import Part
+from .quiet import silence
 from .voxels import native, ras_geometry, spacing_option, stem_of
 
 _SIGNATURES = {
@@ -52,9 +53,9 @@ def _pixels(path: Path) -> np.ndarray:
     """(K, J, I) or (K, J, I, C) pixels."""
     import SimpleITK as sitk
 
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)
     try:
-        image = sitk.ReadImage(str(path))
+        with silence():
+            image = sitk.ReadImage(str(path))
     except RuntimeError as error:
         raise InputError(f"'{path.name}' is a damaged or unsupported picture.") from error
     array = native(sitk.GetArrayFromImage(image))
@@ -79,5 +80,9 @@ def parts(value: Volume, path: Path) -> list[Part]:
         raise OutputError(f"'{path.name}' cannot hold {value.components} components per voxel; choose .nrrd.")
     image = sitk.GetImageFromArray(array if len(array) > 1 else array[0], isVector=value.is_vector)
     image.SetSpacing([float(s) for s in value.geometry.spacing[: image.GetDimension()]])
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)
-    return [Part(path, lambda temporary: sitk.WriteImage(image, str(temporary)))]
+
+    def write(temporary: Path):
+        with silence():
+            sitk.WriteImage(image, str(temporary))
+
+    return [Part(path, write)]

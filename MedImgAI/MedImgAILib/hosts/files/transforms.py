@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 from dataclasses import replace
@@ -22,6 +21,7 @@ from ...core import (
     Volume,
 )
 from .atomic import Part
+from .quiet import silence
 from .voxels import RAS_FROM_LPS, ras_geometry, stem_of
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -46,7 +46,7 @@ def read(path: Path) -> Transform:
     elif not start.startswith(b"#Insight Transform File"):
         raise InputError(f"'{path.name}' is no transform: it does not begin with '#Insight Transform File'.")
     try:
-        with _silence():
+        with silence():
             transform = sitk.ReadTransform(str(path))
     except RuntimeError as error:
         raise InputError(f"'{path.name}' is damaged, or holds a transform that ITK does not know.") from error
@@ -99,7 +99,7 @@ def parts(value: Transform, path: Path) -> list[Part]:
     transform = _to_itk(value)
 
     def write(temporary: Path):
-        with _silence():
+        with silence():
             sitk.WriteTransform(transform, str(temporary))
             # ITK's text writer does not notice a full disk, so what arrived is compared with what was sent.
             if not _same(transform, sitk.ReadTransform(str(temporary))):
@@ -121,28 +121,6 @@ def _same(first, second) -> bool:
         return count == second.GetNumberOfTransforms() and all(_same(a, b) for a, b in pairs)
     values = [np.array(t.GetParameters() + t.GetFixedParameters()) for t in (first, second)]
     return values[0].shape == values[1].shape and np.allclose(*values, rtol=1e-6, atol=1e-9)
-
-
-@contextlib.contextmanager
-def _silence():
-    """Keep ITK and HDF5 from printing: the HDF5 library writes its error stack straight to file descriptor 2."""
-    import SimpleITK as sitk
-
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)
-    try:
-        saved = os.dup(2)
-    except OSError:
-        # A program without a console has no descriptor 2, so nothing can be printed either.
-        yield
-        return
-    sink = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(sink, 2)
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(sink)
 
 
 def _to_itk(value: Transform):
