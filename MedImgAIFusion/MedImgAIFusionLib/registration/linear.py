@@ -126,7 +126,7 @@ def register(fixed_volume, moving_volume, options: Options, context: Context, ma
     center = pyramid.center_of_edges(coarsest)
     extent = np.array(coarsest.array.shape[::-1]) * coarsest.geometry.spacing
     radius = float(np.linalg.norm(extent) / 4)
-    given = np.eye(4) if start is None else frame @ start @ np.linalg.inv(frame)
+    given = np.eye(4) if start is None else np.round(frame @ start @ np.linalg.inv(frame), 9)
     begin = Pose.from_matrix(given, center)
     count = max(len(fixed.levels), len(moving.levels))
     samples = min(options.samples, 2 * finest.array.size)

@@ -68,7 +68,8 @@ def build(volume: Volume, mask: Segmentation | None, frame: np.ndarray, spacings
     if inside is not None:
         inside = Volume(inside, volume.geometry).canonical().array
     volume = volume.canonical()
-    array, geometry = volume.array, volume.geometry.transformed(frame)
+    # Rounded, so that the rounding errors of an oblique frame do not send the optimiser another way.
+    array, geometry = volume.array, Geometry(np.round(frame @ volume.geometry.ijk_to_ras, 9), volume.geometry.shape)
     step = tuple(slice(None, None, max(1, n // 64)) for n in array.shape)
     low, high = (float(v) for v in np.percentile(array[step], (0.1, 99.9)))
     if not high > low:
