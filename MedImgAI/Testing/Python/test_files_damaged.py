@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from MedImgAILib.core import Geometry, InputError, Segment, Segmentation, SegmentationPort, Volume, VolumePort
 from MedImgAILib.hosts.files import nrrd, read_file, write_file
+from testing_dicom import write_enhanced, write_series
 
 SHAPE = (3, 4, 5)
 PORTS = (None, VolumePort("image", "Image"), SegmentationPort("segmentation", "Segmentation"))
@@ -118,3 +119,25 @@ def test_segment_metadata_of_any_text(tmp_path, changes, reference):
 def test_arbitrary_bytes(tmp_path, content, suffix):
     starts = {".nrrd": b"NRRD0004\n", ".seg.nrrd": b"NRRD0004\n", ".nii": b"\x5c\x01\0\0", ".dcm": bytes(128) + b"DICM"}
     data_or_sentence(tmp_path / f"a{suffix}", starts.get(suffix, b"") + content)
+
+
+@pytest.mark.parametrize("kind", ["image", "enhanced", "segmentation"])
+@SETTINGS
+@given(data=st.data())
+def test_dicom_with_flipped_bits(tmp_path, kind, data):
+    path = tmp_path / "whole" / "a.dcm"
+    if not path.exists():
+        array = np.arange(60, dtype=np.int16).reshape(SHAPE)
+        path.parent.mkdir()
+        if kind == "image":
+            write_series(path.parent, array[:1], names=lambda k: "a.dcm")
+        elif kind == "enhanced":
+            write_enhanced(path, array.astype(np.uint16))
+        else:
+            geometry = Geometry.from_spacing(SHAPE, directions=np.diag([-1.0, -1.0, 1.0]))
+            write_file(Segmentation(((array % 3).astype(np.uint8),), geometry, (Segment("A"), Segment("B", 2))), path)
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(132, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    cut = data.draw(st.one_of(st.none(), st.integers(140, len(content))))
+    data_or_sentence(tmp_path / "a.dcm", bytes(content[:cut]))
