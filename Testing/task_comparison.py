@@ -115,8 +115,10 @@ def assert_same(got, wanted, tolerance: float, where: str, moved: bool = False):
                 both = (np.asarray(c, float) for c in (got.columns[name], column))
                 np.testing.assert_allclose(*both, rtol=tolerance, atol=tolerance * scale, err_msg=f"{where} [{name}]")
     elif isinstance(wanted, Plot):
-        assert_same(got.table, wanted.table, tolerance, where, moved)
         assert [s.y for s in got.series] == [s.y for s in wanted.series], where
+        # An iterative search may take more or fewer steps in another frame; its course is then drawn, not the answer.
+        if not moved or got.table.rows == wanted.table.rows:
+            assert_same(got.table, wanted.table, tolerance, where, moved)
     else:
         assert isinstance(wanted, Text), f"{where}: no comparison for a {type(wanted).__name__}"
         number = r"[-+]?\d+\.?\d*(?:e[-+]?\d+)?"
