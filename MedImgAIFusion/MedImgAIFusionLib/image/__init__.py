@@ -1,0 +1,1 @@
+"""Image-level fusion: one picture that shows what several images show."""
