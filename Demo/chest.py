@@ -22,19 +22,19 @@ LUNGS = ((60.0, 120.0, -640.0), (-75.0, 120.0, -640.0))
 
 
 def run(files: dict, pipeline: Pipeline, report: Report) -> dict:
-    with pipeline.step("A CT scanner measures a chest (simulated projections)", "simulation") as say:
+    with pipeline.step("A CT scanner measures a chest (simulated projections)", "simulation"):
         original = read_file(files["lung1_image.nrrd"])
         slices, rows, columns = original.geometry.shape
         truth = resample_volume(original, original.geometry.resized((slices, rows // 2, columns // 2)))
         truth = replace(truth, name="Chest", units="HU")
-        projections = measured_projections(truth, say=say)
+        projections = measured_projections(truth)
     marked = read_file(files["lung1_label.nrrd"])
     reference = _segmentation([(marked.array > 0, "Mass", (0.2, 0.9, 1.0), MASS)], marked.geometry, "Marked nodule")
     ct = pipeline.run(
         "Reconstruct: filtered back-projection",
         "reconstruct.fbp",
         {"projections": projections, "reference": truth},
-        {"filter": "hann", "units": "HU", "water_per_mm": WATER_PER_MM},
+        {"filter": "ramp", "units": "HU", "water_per_mm": WATER_PER_MM},
         only="volume",
     )
     low, high = LUNG_WINDOW
@@ -62,7 +62,7 @@ def run(files: dict, pipeline: Pipeline, report: Report) -> dict:
     agreement = pipeline.run(
         "Annotate: compare the nodule with the one marked",
         "annotate.overlap",
-        {"segmentation": found, "reference": reference},
+        {"segmentation": nodule["segmentation"], "reference": reference},
         only="metrics",
     )
     with pipeline.step("Compare the reconstruction with the truth", "numbers"):

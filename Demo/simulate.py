@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 from MedImgAILib.core import KSpace, Projections, ScanGeometry, Volume
+from MedImgAIReconstructLib.ct.grid import Grid
+from MedImgAIReconstructLib.ct.projector import Projector
 
 
 def receive_coils(image: Volume, count: int = 4, reach: float = 0.9) -> np.ndarray:
@@ -41,42 +43,22 @@ def measured_kspace(image: Volume, coils: int = 4, noise: float = 0.01, seed: in
 WATER_PER_MM = 0.0192  # attenuation of water at about 70 keV (Hubbell & Seltzer 1995, NIST)
 
 
-def measured_projections(ct: Volume, views: int = 360, photons: float = 3e5, seed: int = 0, say=None) -> Projections:
+def measured_projections(ct: Volume, views: int = 400, photons: float = 3e4, seed: int = 0) -> Projections:
     """Parallel-beam line integrals of a CT volume in HU over 180°, with Poisson noise of ``photons`` per ray.
 
-    Each view is a sum over the slices turned by linear interpolation; the rotation axis runs along S through the
-    volume's middle. The patient must lie straight in the scanner (axes along R, A, S).
+    The rotation axis runs along S through the volume's middle; the patient lies straight in the scanner.
     """
-    from concurrent.futures import ThreadPoolExecutor
-
-    from scipy.ndimage import affine_transform
-
     image = ct.canonical()
-    step = float(image.geometry.spacing[0])
     attenuation = np.maximum(0, WATER_PER_MM * (1 + image.array.astype(np.float32) / 1000))
     slices, rows, columns = attenuation.shape
-    middle = (np.array([rows, columns]) - 1) / 2
-    width = int(np.ceil(np.hypot(rows, columns)))
-    angles = np.pi * np.arange(views) / views
-    result = np.empty((views, slices, width), np.float32)
-
-    def one(view):
-        c, s = np.cos(angles[view]), np.sin(angles[view])
-        turn = np.array([[c, s], [-s, c]])  # (t along the ray, u across) to (A, R)
-        offset = middle - turn @ np.full(2, (width - 1) / 2)
-        for number in range(slices):
-            seen = affine_transform(attenuation[number], turn, offset, (width, width), order=1)
-            result[view, number] = seen.sum(axis=0) * step
-
-    with ThreadPoolExecutor() as pool:
-        for done, _ in enumerate(pool.map(one, range(views))):
-            if say is not None:
-                say((done + 1) / views)
-    counts = np.random.default_rng(seed).poisson(photons * np.exp(-result))
-    noisy = -np.log(np.maximum(counts, 1) / photons).astype(np.float32)
     place = np.eye(4)
     place[:3, 3] = image.geometry.center
-    scan = ScanGeometry("parallel", angles, (float(image.geometry.spacing[2]), step), scanner_to_ras=place)
+    pixel = (float(image.geometry.spacing[2]), float(image.geometry.spacing[0]))
+    scan = ScanGeometry("parallel", np.pi * np.arange(views) / views, pixel, scanner_to_ras=place)
+    grid = Grid(image.geometry.shape, tuple(image.geometry.spacing_kji))
+    ideal = Projector(scan, slices, int(np.ceil(np.hypot(rows, columns))), grid).forward(attenuation)
+    counts = np.random.default_rng(seed).poisson(photons * np.exp(-ideal))
+    noisy = -np.log(np.maximum(counts, 1) / photons).astype(np.float32)
     return Projections(noisy, scan, f"{ct.name} projections")
 
 
