@@ -78,6 +78,12 @@ def fuse(loaded):
 SCENES = {"MedImgAI": segment, "MedImgAIReconstruct": reconstruct, "MedImgAIFusion": fuse}
 
 
+class Views:
+    """Stands for the layout manager, so that the buttons that need views can be clicked."""
+
+    threeDViewCount = 0
+
+
 def take(name: str, path: Path) -> Path:
     """Open the panel of a module in an empty scene, use it, and save its picture."""
     from slicer_standin import loading
@@ -100,6 +106,9 @@ def main():
     import slicer_standin
 
     slicer_standin.install()
+    import slicer
+
+    type(slicer.app).layoutManager = lambda app: Views()
     folder.mkdir(parents=True, exist_ok=True)
     for name in SCENES:
         print(take(name, folder / f"panel-{name}.png"))

@@ -4,6 +4,9 @@ import html
 
 import qt
 
+_ROWS = (4, 10)
+"""Least and largest number of rows that the list shows at once."""
+
 
 class TaskChooser:
     """Fills and watches the widgets of the "Task" section.
@@ -40,6 +43,9 @@ class TaskChooser:
             self._list.item(row).setToolTip(task.summary)
             self._tasks[row] = task
             self._groups[task.group][1].append(row)
+        if self._list.count:
+            rows = min(max(self._list.count, _ROWS[0]), _ROWS[1])
+            self._list.setFixedHeight(rows * self._list.sizeHintForRow(0) + 2 * self._list.frameWidth + 2)
 
     def _add_heading(self, group: str):
         row = self._list.count

@@ -6,6 +6,8 @@ import qt
 import slicer
 
 _LARGEST_HEIGHT = 240
+_LARGEST_COLUMN = 170
+_ROW_HEIGHT = 24
 
 
 class ResultArea:
@@ -95,6 +97,7 @@ def _row(title: str, node):
     elif node.IsA("vtkMRMLPlotChartNode"):
         head.addWidget(_button("Show plot", "Show the chart in the plot view.", show_plot, node))
     elif node.IsA("vtkMRMLTableNode"):
+        head.addWidget(_button("Open", "Open the table in the Tables module.", slicer.app.openNodeModule, node))
         view = _table_view(node)
         box.addWidget(view)
     elif node.IsA("vtkMRMLTextNode"):
@@ -117,10 +120,14 @@ def _table_view(node):
     view.setMRMLScene(slicer.mrmlScene)
     view.setMRMLTableNode(node)
     view.setEditTriggers(qt.QAbstractItemView.NoEditTriggers)
-    height = min(_LARGEST_HEIGHT, 34 + 30 * max(1, node.GetNumberOfRows()))
+    view.verticalHeader().hide()
+    view.verticalHeader().defaultSectionSize = _ROW_HEIGHT
+    height = min(_LARGEST_HEIGHT, 2 * _ROW_HEIGHT + _ROW_HEIGHT * max(1, node.GetNumberOfRows()))
     view.setMinimumHeight(height)
     view.setMaximumHeight(height)
     view.resizeColumnsToContents()
+    for column in range(node.GetNumberOfColumns()):
+        view.setColumnWidth(column, min(view.columnWidth(column), _LARGEST_COLUMN))
     return view
 
 
@@ -128,7 +135,7 @@ def _text_view(node):
     view = qt.QPlainTextEdit()
     view.setReadOnly(True)
     view.setPlainText(node.GetText() or "")
-    view.setMaximumHeight(_LARGEST_HEIGHT)
+    view.setMaximumHeight(_LARGEST_HEIGHT // 2)
     return view
 
 

@@ -266,6 +266,23 @@ def test_deleted_nodes_are_forgotten(driver, slicer_app):  # noqa: F811
     assert driver.input("image").currentNode() is None and not driver.ui.applyButton.enabled
 
 
+def test_a_selector_that_moves_on_is_not_the_users_choice(driver, slicer_app):  # noqa: F811
+    """Where a selector shows a neighbour of the node that is deleted, that neighbour is not overwritten."""
+    scene = slicer_app.scene
+    pt.add_volume(scene)
+    targets = [scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", f"Target {n}") for n in (1, 2)]
+    driver.choose("enhance.gaussian")
+    driver.target("smoothed").setCurrentNode(targets[0])
+    tag = scene.AddObserver(
+        scene.NodeAboutToBeRemovedEvent, lambda *_: driver.target("smoothed").setCurrentNode(targets[1])
+    )
+    scene.RemoveNode(targets[0])
+    scene.RemoveObserver(tag)
+    slicer_app.flush()
+    assert driver.target("smoothed").currentNode() is None
+    assert driver.panel.state.nodes(driver.panel.task, driver.panel.task.outputs[0]) == []
+
+
 def test_scene_close_and_reenter(driver, slicer_app):  # noqa: F811
     pt.add_volume(slicer_app.scene)
     driver.choose("enhance.gaussian")

@@ -90,6 +90,31 @@ def test_a_killed_worker_leaves_the_panel_usable(driver, test_tasks, caplog):  #
     assert driver.status.startswith("Misbehave finished")
 
 
+def test_a_result_that_comes_after_cancel_is_dropped(slicer_app):  # noqa: F811
+    from MedImgAILib.panel.job import JobMonitor
+    from MedImgAILib.runners import Finished, Handle, Job, Stopped
+
+    class Stubborn(Handle):
+        def cancel(self):
+            self.put(Finished({"result": 1}))
+
+    ends = []
+    monitor = JobMonitor(lambda *_: None, lambda *_: None, ends.append)
+    monitor.start(Stubborn(Job("test")))
+    monitor.cancel()
+    assert slicer_app.wait_until(lambda: not monitor.is_running, 5)
+    assert ends == [Stopped()]
+
+
+@pytest.mark.parametrize(
+    "seconds, text", [(0.2, "1 s"), (59.4, "59 s"), (60, "1 min 0 s"), (3599.4, "59 min 59 s"), (7260, "2 h 1 min")]
+)
+def test_durations(seconds, text):
+    from MedImgAILib.panel.job import duration_text
+
+    assert duration_text(seconds) == text
+
+
 @pytest.mark.parametrize("times", [3, pytest.param(20, marks=pytest.mark.slow)])
 def test_killed_at_random_moments(driver, test_tasks, times):  # noqa: F811
     """Whatever moment the worker dies at, the scene stays as it was and the next Apply works."""
