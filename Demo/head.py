@@ -9,7 +9,7 @@ from MedImgAILib.core import Points, Segment, Segmentation, Table, Volume
 from MedImgAILib.core.terminology import BRAIN, GREY_MATTER, WHITE_MATTER
 from MedImgAILib.hosts.files import read_file
 from MedImgAILib.runners import Job, runner
-from pictures import caption, draw_slice, figure, lit_surface, png
+from pictures import INK, caption, draw_slice, figure, lit_surface, png
 from pipeline import Pipeline
 from report import Report
 from scipy.ndimage import binary_closing, binary_fill_holes
@@ -158,9 +158,9 @@ def _write(report, image, corrected, raters, consensus, reference, mni, register
         overlays = [(r, None, RATERS[name]) for name, r in raters.items()]
         draw_slice(ax, corrected, plane, overlays=[*overlays, (reference, None, "white")])
     for n, (name, color) in enumerate([*RATERS.items(), ("Reference", "white")]):
-        axes[0].text(
-            0.02, 0.97 - 0.055 * n, f"— {name}", color=color, transform=axes[0].transAxes, va="top", fontsize=9
-        )
+        place = {"x": 0.015, "y": 0.985 - 0.06 * n, "transform": axes[0].transAxes, "va": "top"}
+        box = {"facecolor": INK, "edgecolor": "none", "alpha": 0.8, "pad": 1.5}
+        axes[0].text(s=f"— {name}", color=color, fontsize=9, bbox=box, **place)
     for ax, text in zip(axes, ("Three raters", "and the reference", "in three planes"), strict=True):
         caption(ax, text)
     report.picture(png(fig), "Outlines of the three raters and the reference on three planes")
