@@ -110,7 +110,9 @@ def blank_outside(volume: np.ndarray, projections: Projections, grid: Grid):
     volume[:, outside] = 0
 
 
-def interpolate_back(array, scan, grid: Grid, response, steps, column_weights, added, context) -> np.ndarray:
+def interpolate_back(
+    array, scan, grid: Grid, response, steps, column_weights, added=(0, 0), context=None
+) -> np.ndarray:
     """Back-projection with linear interpolation between detector columns, slice by slice."""
     views, rows, columns = array.shape
     left, right = added
@@ -129,7 +131,8 @@ def interpolate_back(array, scan, grid: Grid, response, steps, column_weights, a
             sinogram = np.pad((array[:, r, :] * weights).astype(np.float32), ((0, 0), (left, right)))
             filtered.append(filter_rows(sinogram, response, length))
         for view in range(views):
-            context.check()
+            if context is not None:
+                context.check()
             angle = scan.angles_rad[view]
             along_x = (x * np.cos(angle) + scan.axis_shift_mm - first) / pitch
             column = along_x[None, :] + (y * np.sin(angle) / pitch)[:, None]
