@@ -2,6 +2,7 @@
 
 import ctk
 import qt
+from slicer.i18n import tr as _
 
 from ..core.parameters import (
     BooleanParameter,
@@ -48,7 +49,7 @@ class Editor:
     def _adapt(self, value):
         """Make room for a value before it is shown."""
 
-    def _changed(self, *_):
+    def _changed(self, *_arguments):
         if not self._is_updating:
             self._on_change(self.parameter.name, self.value())
 
@@ -221,13 +222,17 @@ def tool_tip(parameter) -> str:
     if isinstance(parameter, ChoiceParameter):
         shown, allowed = parameter.choices[default], ""
     elif isinstance(parameter, BooleanParameter):
-        shown, allowed = "yes" if default else "no", ""
+        shown, allowed = _("yes") if default else _("no"), ""
     elif isinstance(parameter, RangeParameter):
         shown, allowed = f"{default[0]:g} to {default[1]:g}", parameter.describe_range()
     else:
         shown, allowed = f"{default:g}" if isinstance(default, float) else str(default), parameter.describe_range()
     unit = f" {parameter.unit}" if parameter.unit else ""
-    lines = [parameter.help, f"Allowed: {allowed}" if allowed else "", f"Default: {shown}{unit}" if shown else ""]
+    lines = [
+        parameter.help,
+        _("Allowed: {values}").format(values=allowed) if allowed else "",
+        _("Default: {value}").format(value=f"{shown}{unit}") if shown else "",
+    ]
     return "\n".join(line for line in lines if line)
 
 

@@ -4,6 +4,7 @@ import html
 
 import qt
 import slicer
+from slicer.i18n import tr as _
 
 _LARGEST_HEIGHT = 240
 _LARGEST_COLUMN = 170
@@ -30,7 +31,7 @@ class ResultArea:
 
     def clear(self):
         """Take every row away."""
-        for _, _, view in self._rows:
+        for _node, _widget, view in self._rows:
             if view is not None:
                 view.setMRMLTableNode(None)
         self._rows = []
@@ -91,13 +92,13 @@ def _row(title: str, node):
     box.addLayout(head)
     view = None
     if node.IsA("vtkMRMLSegmentationNode"):
-        head.addWidget(_button("Show in 3D", "Show the segments as surfaces in the 3D view.", show_in_3d, node))
+        head.addWidget(_button(_("Show in 3D"), _("Show the segments as surfaces in the 3D view."), show_in_3d, node))
     elif node.IsA("vtkMRMLVolumeNode"):
-        head.addWidget(_button("Show in slices", "Show the volume in the slice views.", show_volume, node))
+        head.addWidget(_button(_("Show in slices"), _("Show the volume in the slice views."), show_volume, node))
     elif node.IsA("vtkMRMLPlotChartNode"):
-        head.addWidget(_button("Show plot", "Show the chart in the plot view.", show_plot, node))
+        head.addWidget(_button(_("Show plot"), _("Show the chart in the plot view."), show_plot, node))
     elif node.IsA("vtkMRMLTableNode"):
-        head.addWidget(_button("Open", "Open the table in the Tables module.", slicer.app.openNodeModule, node))
+        head.addWidget(_button(_("Open"), _("Open the table in the Tables module."), slicer.app.openNodeModule, node))
         view = _table_view(node)
         box.addWidget(view)
     elif node.IsA("vtkMRMLTextNode"):
@@ -110,7 +111,7 @@ def _button(text, tool_tip, action, node):
     button.toolTip = tool_tip
     if slicer.app.layoutManager() is None:
         button.enabled = False
-        button.toolTip = "There are no views."
+        button.toolTip = _("There are no views.")
     button.connect("clicked()", lambda: action(node))
     return button
 

@@ -1,9 +1,11 @@
 """Where a task runs: the device and the process."""
 
+from slicer.i18n import tr as _
+
 from ..core.context import DEVICES
 from .run_section import RUNNER_TITLES
 
-DEVICE_TITLES = {"auto": "Automatic", "cpu": "CPU", "cuda": "CUDA (NVIDIA)", "mps": "MPS (Apple)"}
+DEVICE_TITLES = {"auto": _("Automatic"), "cpu": _("CPU"), "cuda": _("CUDA (NVIDIA)"), "mps": _("MPS (Apple)")}
 
 
 class RunChoices:

@@ -5,6 +5,7 @@ import logging
 import time
 
 import slicer
+from slicer.i18n import tr as _
 
 from .. import runners
 from ..core.errors import MedImgAIError
@@ -14,9 +15,9 @@ from .job import JobMonitor, duration_text
 
 logger = logging.getLogger("MedImgAI")
 
-RUNNER_TITLES = {"worker": "Separate process", "in_process": "This process"}
+RUNNER_TITLES = {"worker": _("Separate process"), "in_process": _("This process")}
 _STYLES = {"info": "", "hint": "color: gray;", "warning": "color: #b06000;", "error": "color: #c0392b;"}
-_UNEXPECTED = "Something unexpected went wrong; details are in the application log."
+_UNEXPECTED = _("Something unexpected went wrong; details are in the application log.")
 
 
 def guarded(method):
@@ -99,7 +100,7 @@ class RunSection:
         """End a run whose scene is going away; its result is dropped."""
         if self.is_running:
             self._monitor.discard()
-            self.log("Stopped, because the scene was closed.")
+            self.log(_("Stopped, because the scene was closed."))
             self._over()
             self.show_status("")
 
@@ -107,7 +108,7 @@ class RunSection:
     def _clicked(self):
         if self._monitor.is_running:
             self._monitor.cancel()
-            self.show_status("Cancelling…")
+            self.show_status(_("Cancelling…"))
             self._update_button()
         elif not self._is_starting:
             self._is_starting = True
@@ -122,7 +123,7 @@ class RunSection:
             scene_job, runner_name = self._make_job()
         task = scene_job.task
         if slicer_packages.ensure(task):
-            self.log(f"Installed {', '.join(task.requirements)}.")
+            self.log(_("Installed {packages}.").format(packages=", ".join(task.requirements)))
             # A worker that was started before does not see the new packages.
             runners.shared_worker().restart()
             scene_job, runner_name = self._make_job()
@@ -132,7 +133,7 @@ class RunSection:
         self._ui.progressBar.value = 0
         self._ui.progressBar.format = "%p%"
         self._ui.progressBar.visible = True
-        self.log(f"{task.title} started ({RUNNER_TITLES[runner_name].lower()}).")
+        self.log(_("{task} started ({place}).").format(task=task.title, place=RUNNER_TITLES[runner_name].lower()))
         self.show_status(f"{task.title}…")
         self._monitor.start(handle)
         self._update_button()
@@ -141,18 +142,20 @@ class RunSection:
     def _update_button(self):
         button = self._ui.applyButton
         if self._monitor.is_running:
-            button.text = "Cancel"
+            button.text = _("Cancel")
             button.enabled = not self._monitor.is_cancelling
-            button.toolTip = "Stop; nothing in the scene is changed."
+            button.toolTip = _("Stop; nothing in the scene is changed.")
         else:
-            button.text = "Apply"
+            button.text = _("Apply")
             button.enabled = not self._problem
-            button.toolTip = self._problem or "Run the task."
+            button.toolTip = self._problem or _("Run the task.")
 
     def _progressed(self, fraction, message, seconds_left):
         self._ui.progressBar.value = int(100 * fraction)
-        left = "" if seconds_left is None or fraction >= 1 else f" – about {duration_text(seconds_left)} left"
-        self._ui.progressBar.format = "%p%" + left
+        text = "%p%"
+        if seconds_left is not None and fraction < 1:
+            text += " – " + _("about {time} left").format(time=duration_text(seconds_left))
+        self._ui.progressBar.format = text
         if message and not self._monitor.is_cancelling:
             self.show_status(message)
 
@@ -176,9 +179,12 @@ class RunSection:
             lost = scene_job.lost_targets()
             with slicer.util.WaitCursor():
                 nodes = scene_job.apply(event.outputs)
-            sentence = f"{title} finished in {duration_text(time.monotonic() - self._started)}."
+            duration = duration_text(time.monotonic() - self._started)
+            sentence = _("{task} finished in {time}.").format(task=title, time=duration)
             if lost:
-                sentence += f" The node chosen for {' and '.join(lost)} was deleted meanwhile, so a new one was made."
+                sentence += " " + _(
+                    "The node chosen for {outputs} was deleted meanwhile, so a new one was made."
+                ).format(outputs=", ".join(lost))
             self._ui.progressBar.value = 100
             self.show_status(sentence)
             self._on_result(scene_job, nodes, self._warnings)
@@ -186,7 +192,7 @@ class RunSection:
             logger.error("%s failed: %s\n%s", scene_job.task.id, event.error, event.details)
             self.show_status(str(event.error), "error")
         else:
-            self.show_status("Cancelled; nothing was changed.")
+            self.show_status(_("Cancelled; nothing was changed."))
 
     def _over(self):
         self._scene_job = None

@@ -3,6 +3,7 @@
 import ctk
 import qt
 import slicer
+from slicer.i18n import tr as _
 
 from ..hosts import mrml
 
@@ -44,7 +45,7 @@ class FileSelector:
     def detach(self):
         """Nothing of the scene is observed."""
 
-    def _changed(self, *_):
+    def _changed(self, *_arguments):
         if not self._is_updating:
             self._on_change(self.port, self.widget.currentPath)
 
@@ -69,7 +70,7 @@ class NodeSelector:
         self.widget.sizeAdjustPolicy = qt.QComboBox.AdjustToMinimumContentsLengthWithIcon
         if not port.multiple:
             self.widget.noneEnabled = True
-            self.widget.noneDisplay = "None" if port.optional else f"Select a {port.kind}"
+            self.widget.noneDisplay = _("None") if port.optional else _("Select a {kind}").format(kind=port.kind)
         self.widget.setMRMLScene(slicer.mrmlScene)
         signal = "checkedNodesChanged()" if port.multiple else "currentNodeChanged(vtkMRMLNode*)"
         self.widget.connect(signal, self._changed)
@@ -112,7 +113,7 @@ class NodeSelector:
         self._is_updating = True
         self.widget.setMRMLScene(None)
 
-    def _changed(self, *_):
+    def _changed(self, *_arguments):
         if not self._is_updating:
             self._on_change(self.port, self.nodes())
 
@@ -135,7 +136,7 @@ class OutputSelector:
         self.combo_box.removeEnabled = False
         self.combo_box.sizeAdjustPolicy = qt.QComboBox.AdjustToMinimumContentsLengthWithIcon
         self.combo_box.noneEnabled = True
-        self.combo_box.noneDisplay = f"Create new {port.kind} on Apply"
+        self.combo_box.noneDisplay = _("Create new {kind} on Apply").format(kind=port.kind)
         self.combo_box.toolTip = f"{port.help}\nChoose an existing {port.kind} to overwrite it.".strip()
         self.combo_box.setMRMLScene(slicer.mrmlScene)
         self.combo_box.connect("currentNodeChanged(vtkMRMLNode*)", self._target_changed)
@@ -151,7 +152,7 @@ class OutputSelector:
         self.check_box = qt.QCheckBox()
         self.check_box.objectName = f"outputOn_{self.port.name}"
         self.check_box.checked = True
-        self.check_box.toolTip = "Whether this result is wanted."
+        self.check_box.toolTip = _("Whether this result is wanted.")
         self.check_box.connect("toggled(bool)", self._switched)
         layout.addWidget(self.check_box)
         layout.addWidget(self.combo_box, 1)
@@ -174,7 +175,7 @@ class OutputSelector:
         self._is_updating = True
         self.combo_box.setMRMLScene(None)
 
-    def _target_changed(self, *_):
+    def _target_changed(self, *_arguments):
         if not self._is_updating:
             self._on_target(self.port, self.combo_box.currentNode())
 

@@ -5,6 +5,7 @@ import functools
 import qt
 import slicer
 import vtk
+from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
 from ..core import registry
@@ -193,16 +194,16 @@ class TaskPanel(VTKObservationMixin):
         """Why Apply is not possible, as far as that shows without looking at voxels; empty if it is."""
         if self.task is None:
             if self.state.wrapper.taskId:
-                return f"There is no task '{self.state.wrapper.taskId}' here; choose another one."
-            return "Choose a task."
+                return _("There is no task '{task}' here; choose another one.").format(task=self.state.wrapper.taskId)
+            return _("Choose a task.")
         for port in self.task.inputs:
             chosen = len(self.state.choice(self.task, port))
             if not chosen and not port.optional:
-                return f"{port.title}: select a {port.kind}."
+                return _("{input}: select a {kind}.").format(input=port.title, kind=port.kind)
             if chosen and port.multiple and chosen < port.minimum_count:
-                return f"{port.title}: select at least {port.minimum_count}."
+                return _("{input}: select at least {count}.").format(input=port.title, count=port.minimum_count)
         if not any(self.state.is_output_on(self.task, port) for port in self.task.outputs):
-            return "Switch at least one output on."
+            return _("Switch at least one output on.")
         return ""
 
     # What the user does
@@ -270,7 +271,7 @@ class TaskPanel(VTKObservationMixin):
 
     def _make_job(self):
         task, state = self.task, self.state
-        values, _ = state.parameters(task)
+        values = state.parameters(task)[0]
         inputs = {port.name: state.choice(task, port) for port in task.inputs}
         targets = {port.name: (state.nodes(task, port) or [None])[0] for port in task.outputs}
         off = [port.name for port in task.outputs if not state.is_output_on(task, port)]

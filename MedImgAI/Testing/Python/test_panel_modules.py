@@ -103,3 +103,11 @@ def test_frame_fits_a_narrow_panel(slicer_app, test_tasks, name, tmp_path):  # n
         slicer_app.flush()
         assert driver.loaded.container.minimumSizeHint.width() <= 480, task_id
     assert slicer_app.screenshot(driver.loaded.container, tmp_path / f"{name}.png", width=440).stat().st_size > 10_000
+
+
+def test_picture_for_the_documentation(slicer_app, name, tmp_path):  # noqa: F811
+    """What ``make screenshots`` does: a task is run and the panel with its result is saved."""
+    import screenshots
+
+    path = screenshots.take(name, tmp_path / f"panel-{name}.png")
+    assert path.read_bytes()[:4] == b"\x89PNG" and path.stat().st_size > 20_000
