@@ -6,43 +6,46 @@
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
-PIP := $(PY) -m pip install -q --disable-pip-version-check -c Testing/requirements/constraints.txt
+PIP := $(PY) -m pip install -qq --disable-pip-version-check -c Testing/requirements/constraints.txt
 export PYTHONPATH := MedImgAI:MedImgAIReconstruct:MedImgAIFusion:Testing
 export QT_QPA_PLATFORM := offscreen
 
 .PHONY: demo test test-all bench lint screenshots clean
 
 $(VENV)/.created:
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "MedImgAI needs Python 3.11 or later.")'
-	$(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install -q --disable-pip-version-check --upgrade "pip>=24" "setuptools>=77" wheel
-	touch $@
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "MedImgAI needs Python 3.11 or later.")'
+	@echo "Making a virtual environment in $(VENV) …"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PY) -m pip install -qq --disable-pip-version-check --upgrade "pip>=24" "setuptools>=77" wheel
+	@touch $@
 
 $(VENV)/.run: $(VENV)/.created pyproject.toml Testing/requirements/run.txt Testing/requirements/constraints.txt
 	@echo "Setting up Python packages in $(VENV) …"
-	$(PIP) -e . -r Testing/requirements/run.txt
-	$(PIP) --no-deps "deepbet>=1.0.2"
-	touch $@
+	@$(PIP) -e . -r Testing/requirements/run.txt
+	@$(PIP) --no-deps "deepbet>=1.0.2"
+	@touch $@
 
 $(VENV)/.test: $(VENV)/.run Testing/requirements/test.txt
-	$(PIP) -r Testing/requirements/test.txt
-	touch $@
+	@echo "Setting up what the tests need …"
+	@$(PIP) -r Testing/requirements/test.txt
+	@touch $@
 
 $(VENV)/.bench-%: $(VENV)/.test Testing/requirements/bench-%.txt
-	$(PIP) -r Testing/requirements/bench-$*.txt
-	touch $@
+	@echo "Setting up the peers …"
+	@$(PIP) -r Testing/requirements/bench-$*.txt
+	@touch $@
 
 demo: $(VENV)/.run
-	$(PY) Demo/run_demo.py $(if $(INPUT),--input "$(INPUT)")
+	@$(PY) Demo/run_demo.py $(if $(INPUT),--input "$(INPUT)")
 
 test: $(VENV)/.test
-	$(PY) -m pytest -m "not slow"
+	@$(PY) -m pytest -m "not slow"
 
 test-all: $(VENV)/.test
-	$(PY) -m pytest
+	@$(PY) -m pytest
 
 bench: $(VENV)/.bench-$(NAME)
-	$(PY) -m Benchmarks.run $(NAME)
+	@$(PY) -m Benchmarks.run $(NAME)
 
 lint: $(VENV)/.test
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
