@@ -7,7 +7,7 @@ import re
 from dataclasses import replace
 
 import numpy as np
-from MedImgAILib.core import Plot, Points, Segmentation, Sequence, Table, Text, Transform, Volume
+from MedImgAILib.core import Plot, Points, Projections, Segmentation, Sequence, Table, Text, Transform, Volume
 
 ORDERS = [
     (axes, flips)
@@ -98,6 +98,8 @@ def assert_same(got, wanted, tolerance: float, where: str, moved: bool = False):
         assert_close(got.values, wanted.values, tolerance, where)
         for number, (one, other) in enumerate(zip(got.items, wanted.items, strict=True)):
             assert_same(one, other, tolerance, f"{where} [{number}]", moved)
+    elif isinstance(wanted, Projections):
+        assert_close(got.array, wanted.array, tolerance, where)
     elif isinstance(wanted, Points):
         assert got.labels == wanted.labels, where
         assert_positions(got.positions, wanted.positions, tolerance, where)

@@ -16,6 +16,7 @@ from MedImgAILib.core import (
     Task,
     VolumePort,
 )
+from MedImgAILib.core.geometry import reorder_array
 
 from . import quality
 from .base import GROUP, resample
@@ -74,9 +75,9 @@ class CompareReconstructions(Task):
         VolumePort("difference", "Difference", "Image minus reference."),
         TablePort("measures", "Measures", "RMSE, PSNR, SSIM and, where asked, edge width and noise."),
         TablePort("mtf", "MTF", "Modulation transfer against frequency.", optional=True),
-        PlotPort("mtf_plot", "MTF plot", optional=True),
+        PlotPort("mtf_plot", "MTF plot", "MTF against frequency.", optional=True),
         TablePort("nps", "Noise power spectrum", "Against frequency.", optional=True),
-        PlotPort("nps_plot", "Noise power plot", optional=True),
+        PlotPort("nps_plot", "Noise power plot", "Noise power against frequency.", optional=True),
     )
 
     def run(self, inputs, parameters, context):
@@ -87,7 +88,9 @@ class CompareReconstructions(Task):
         array = image.array.astype(np.float32)
         context.progress(0.2)
         names = ["RMSE", "PSNR (dB)", "SSIM"]
-        values = [quality.rmse(array, truth), quality.psnr(array, truth), quality.ssim(array, truth)]
+        order = image.geometry.canonical_order()
+        similarity = quality.ssim(reorder_array(array, *order), reorder_array(truth, *order))
+        values = [quality.rmse(array, truth), quality.psnr(array, truth), similarity]
         context.progress(0.6)
         difference = array - truth
         spread = float(np.percentile(np.abs(difference), 99)) or 1.0
@@ -97,6 +100,7 @@ class CompareReconstructions(Task):
                 display=Display(window=2 * spread, level=0.0),
             )
         }  # fmt: skip
+        image = image.canonical()
         if inputs.edge is not None:
             place, profile, bin_mm = self._edge(image, inputs.edge, parameters)
             frequency, transfer = quality.modulation_transfer(profile, bin_mm)

@@ -24,7 +24,7 @@ from .fbp import CUTOFF, FILTER
 from .grid import Grid
 from .parallel_fbp import reconstruct_parallel
 from .projector import Projector
-from .simulation import WATER, attenuation, noisy, on_scanner_grid
+from .simulation import WATER, attenuation, frame_of, noisy, on_scanner_grid
 
 
 class DoseStudy(Task):
@@ -34,8 +34,9 @@ class DoseStudy(Task):
     title = "View and dose study"
     group = GROUP
     summary = "Shows how the image suffers from fewer views and fewer photons, as a table and a plot."
+    references = ("Whiting et al., Med Phys 33:3290, 2006",)
     keywords = ("ct", "low dose", "sparse view", "simulation")
-    inputs = (VolumePort("image", "Image", "In HU or 1/mm; its middle slice along the superior axis is used."),)
+    inputs = (VolumePort("image", "Image", "In HU or 1/mm; its middle slice along the most superior axis is used."),)
     parameters = (
         TextParameter("views", "Views", "720, 360, 180, 90, 45", "Numbers of views over 180°, separated by commas."),
         TextParameter("photons", "Photons", "1e6, 1e5, 1e4, 1e3", "Per detector pixel; inf is without noise."),
@@ -50,8 +51,7 @@ class DoseStudy(Task):
         views_list = [int(n) for n in _numbers(parameters.views, "Views", 2, 100000)]
         photons_list = _numbers(parameters.photons, "Photons", 1, np.inf)
         image = inputs.image
-        to_ras = np.eye(4)
-        to_ras[:3, 3] = image.geometry.center
+        to_ras = frame_of(image.geometry)
         turn = ScanGeometry("parallel", np.zeros(1), scanner_to_ras=to_ras)
         array, grid = on_scanner_grid(image, attenuation(image, parameters.water_per_mm), turn)
         array = np.ascontiguousarray(array[array.shape[0] // 2][None])

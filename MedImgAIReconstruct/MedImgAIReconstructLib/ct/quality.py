@@ -13,8 +13,8 @@ def rmse(image: np.ndarray, reference: np.ndarray) -> float:
 
 def psnr(image: np.ndarray, reference: np.ndarray) -> float:
     """Peak signal-to-noise ratio in dB; the peak is the reference's range."""
-    error = rmse(image, reference)
-    return float(20 * np.log10(float(np.ptp(reference)) / error)) if error else float("inf")
+    error, peak = rmse(image, reference), float(np.ptp(reference))
+    return float(20 * np.log10(peak / error)) if error and peak else float("inf")
 
 
 def ssim(image: np.ndarray, reference: np.ndarray) -> float:

@@ -7,6 +7,7 @@ from MedImgAILib.core import (
     BooleanParameter,
     ChoiceParameter,
     FloatParameter,
+    Geometry,
     InputError,
     IntegerParameter,
     Projections,
@@ -36,6 +37,17 @@ def attenuation(volume: Volume, water_per_mm: float) -> np.ndarray:
     return array
 
 
+def frame_of(geometry: Geometry) -> np.ndarray:
+    """(4, 4) scanner to RAS: the scanner around the middle of a grid, along the grid's axes, z the most superior."""
+    ordered = geometry.reordered(*geometry.canonical_order())
+    to_ras = np.eye(4)
+    # The nearest rotation, for grids with shear.
+    left, _, right = np.linalg.svd(ordered.directions)
+    to_ras[:3, :3] = left @ right
+    to_ras[:3, 3] = geometry.center
+    return to_ras
+
+
 def on_scanner_grid(volume: Volume, array: np.ndarray, scan: ScanGeometry):
     """``array`` on the voxels of ``volume`` as (scanner-ordered array, Grid), resampled only if oblique."""
     found = grid_of(volume.geometry, scan)
@@ -63,7 +75,7 @@ class SimulateProjections(Task):
     summary = "Projects a volume as a scanner would, with the dose you choose, to try reconstructions on known truth."
     references = ("Joseph, IEEE Trans Med Imaging 1:192, 1982",)
     keywords = ("ct", "forward projection", "radon", "low dose", "poisson", "drr")
-    inputs = (VolumePort("image", "Image", "In HU or 1/mm; the rotation axis is its superior axis."),)
+    inputs = (VolumePort("image", "Image", "In HU or 1/mm; the rotation axis is its most superior axis."),)
     parameters = (
         ChoiceParameter(
             "beam",
@@ -136,7 +148,7 @@ class SimulateProjections(Task):
             "source_to_isocenter_mm",
             "Source to isocentre",
             600.0,
-            "",
+            "Distance of the source from the rotation axis.",
             "mm",
             minimum=1.0,
             maximum=100000.0,
@@ -146,7 +158,7 @@ class SimulateProjections(Task):
             "source_to_detector_mm",
             "Source to detector",
             1100.0,
-            "",
+            "Distance of the source from the detector.",
             "mm",
             minimum=1.0,
             maximum=100000.0,
@@ -175,8 +187,6 @@ class SimulateProjections(Task):
         name = f"{image.name} scan".strip()
         result = {"projections": Projections(line, scan, name)}
         if parameters.as_volume:
-            from MedImgAILib.core import Geometry
-
             stack = np.ascontiguousarray(line.transpose(1, 0, 2))
             spacing = (scan.pixel_mm[1], 1.0, scan.pixel_mm[0])
             result["sinogram"] = Volume(stack, Geometry.from_spacing(stack.shape, spacing), f"{name} sinogram")
@@ -191,9 +201,8 @@ class SimulateProjections(Task):
 def scan_of(image: Volume, parameters) -> tuple[ScanGeometry, int, int]:
     """The scan geometry around a volume, detector rows and columns."""
     geometry = image.geometry
-    to_ras = np.eye(4)
-    to_ras[:3, 3] = geometry.center
-    corners = geometry.corners_ras() - geometry.center
+    to_ras = frame_of(geometry)
+    corners = (geometry.corners_ras() - geometry.center) @ to_ras[:3, :3]
     radius = float(np.hypot(corners[:, 0], corners[:, 1]).max())
     height = float(np.ptp(corners[:, 2]))
     axes, _ = geometry.canonical_order()
