@@ -14,7 +14,7 @@ TASK_FOLDERS = [Path(__file__).with_name(name) for name in ("panel_tasks", "work
 
 
 @pytest.fixture(scope="module")
-def test_tasks():
+def extra_tasks():
     """The registry and the shared worker with the tests' own tasks added; both as before afterwards."""
     from MedImgAILib import runners
     from MedImgAILib.core.registry import EXTRA_LIBRARIES

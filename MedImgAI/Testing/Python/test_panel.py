@@ -7,7 +7,7 @@ import sys
 
 import panel_testing as pt
 import pytest
-from panel_testing import test_tasks  # noqa: F401
+from panel_testing import extra_tasks  # noqa: F401
 from slicer_standin.fixtures import slicer_app  # noqa: F401
 
 MODULES = {
@@ -18,7 +18,7 @@ MODULES = {
 
 
 @pytest.fixture
-def driver(slicer_app, test_tasks):  # noqa: F811
+def driver(slicer_app, extra_tasks):  # noqa: F811
     return pt.PanelDriver(slicer_app, "MedImgAI")
 
 
@@ -54,6 +54,8 @@ def test_search_looks_everywhere(driver):
     assert [t.id for t in driver.panel.chooser.visible_tasks()] == ["enhance.gaussian"]
     heading = next(row for row in range(driver.ui.taskList.count) if driver.ui.taskList.item(row).text() == "Test")
     assert driver.ui.taskList.item(heading).isHidden()
+    driver.ui.searchBox.returnPressed.emit()
+    assert driver.panel.task.id == "enhance.gaussian"
     driver.ui.searchBox.text = "no such words"
     assert driver.panel.chooser.visible_tasks() == []
     driver.ui.searchBox.text = ""
@@ -165,7 +167,7 @@ def test_active_volume_is_taken_first(driver, slicer_app):  # noqa: F811
     assert driver.panel.state.nodes(driver.panel.task, driver.panel.task.inputs[0]) == [second]
 
 
-def test_two_inputs_get_different_nodes(slicer_app, test_tasks):  # noqa: F811
+def test_two_inputs_get_different_nodes(slicer_app, extra_tasks):  # noqa: F811
     nodes = [pt.add_volume(slicer_app.scene, name) for name in ("Fixed", "Moving")]
     fusion = pt.PanelDriver(slicer_app, "MedImgAIFusion")
     fusion.choose("fusion.rigid_registration")

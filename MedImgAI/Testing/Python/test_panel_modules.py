@@ -6,7 +6,7 @@ from pathlib import Path
 
 import panel_testing as pt
 import pytest
-from panel_testing import test_tasks  # noqa: F401
+from panel_testing import extra_tasks  # noqa: F401
 from slicer_standin.fixtures import slicer_app  # noqa: F401
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -94,7 +94,7 @@ def test_without_the_library_there_is_a_sentence(slicer_app, name, monkeypatch):
     assert widget.panel is None and slicer_app.errors == []
 
 
-def test_frame_fits_a_narrow_panel(slicer_app, test_tasks, name, tmp_path):  # noqa: F811
+def test_frame_fits_a_narrow_panel(slicer_app, extra_tasks, name, tmp_path):  # noqa: F811
     """Every task's form fits the width that Slicer's module panel has at least, and has nothing cut off."""
     driver = pt.PanelDriver(slicer_app, name)
     for task_id in driver.panel.tasks:

@@ -9,12 +9,12 @@ import panel_testing as pt
 import pytest
 from MedImgAILib.core.errors import MissingPackageError
 from MedImgAILib.hosts import slicer_packages
-from panel_testing import test_tasks  # noqa: F401
+from panel_testing import extra_tasks  # noqa: F401
 from slicer_standin.fixtures import slicer_app  # noqa: F401
 
 
 @pytest.fixture
-def driver(slicer_app, test_tasks, monkeypatch):  # noqa: F811
+def driver(slicer_app, extra_tasks, monkeypatch):  # noqa: F811
     """A panel whose task needs packages that the stand-in says are missing."""
     slicer_app.app.setTestingEnabled(False)
     driver = pt.PanelDriver(slicer_app, "MedImgAI")
@@ -42,9 +42,9 @@ def need(driver, monkeypatch, *requirements):
     monkeypatch.setattr(task, "missing_packages", missing_packages, raising=False)
 
 
-def test_accepted_and_the_run_goes_on(driver, test_tasks, monkeypatch):  # noqa: F811
+def test_accepted_and_the_run_goes_on(driver, extra_tasks, monkeypatch):  # noqa: F811
     restarts = []
-    monkeypatch.setattr(test_tasks, "restart", lambda: restarts.append(True))
+    monkeypatch.setattr(extra_tasks, "restart", lambda: restarts.append(True))
     driver.apply()
     assert driver.app.packages.installed == ["nosuchpackage>=1.2"]
     assert driver.app.packages.requesters == ["MedImgAI"]

@@ -8,14 +8,14 @@ import time
 import numpy as np
 import panel_testing as pt
 import pytest
-from panel_testing import test_tasks  # noqa: F401
+from panel_testing import extra_tasks  # noqa: F401
 from slicer_standin.fixtures import slicer_app  # noqa: F401
 
 RUNNERS = ("worker", "in_process")
 
 
 @pytest.fixture
-def driver(slicer_app, test_tasks):  # noqa: F811
+def driver(slicer_app, extra_tasks):  # noqa: F811
     driver = pt.PanelDriver(slicer_app, "MedImgAI")
     driver.image = pt.add_volume(slicer_app.scene, "Head")
     slicer_app.flush()
@@ -74,12 +74,12 @@ def test_cancel_changes_nothing(driver, runner):
     assert driver.status.startswith("Misbehave finished")
 
 
-def test_a_killed_worker_leaves_the_panel_usable(driver, test_tasks, caplog):  # noqa: F811
+def test_a_killed_worker_leaves_the_panel_usable(driver, extra_tasks, caplog):  # noqa: F811
     driver.misbehave("steps", 400)
     before = pt.snapshot(driver.app.scene)
     driver.apply()
     wait_for_start(driver)
-    os.kill(test_tasks.worker_pid, signal.SIGKILL)
+    os.kill(extra_tasks.worker_pid, signal.SIGKILL)
     driver.finish(10)
     assert "worker" in driver.status and driver.status.endswith(".") and "Traceback" not in driver.status
     assert pt.snapshot(driver.app.scene) == before
@@ -116,16 +116,16 @@ def test_durations(seconds, text):
 
 
 @pytest.mark.parametrize("times", [3, pytest.param(20, marks=pytest.mark.slow)])
-def test_killed_at_random_moments(driver, test_tasks, times):  # noqa: F811
+def test_killed_at_random_moments(driver, extra_tasks, times):  # noqa: F811
     """Whatever moment the worker dies at, the scene stays as it was and the next Apply works."""
     random = np.random.default_rng(times)
     for _ in range(times):
         driver.misbehave("steps", 10)
         before = pt.scene_text(driver.app.scene)
         driver.apply()
-        driver.app.wait_until(lambda: test_tasks.worker_pid is not None, 20)
+        driver.app.wait_until(lambda: extra_tasks.worker_pid is not None, 20)
         driver.app.flush(int(random.uniform(0, 400)))
-        os.kill(test_tasks.worker_pid, signal.SIGKILL)
+        os.kill(extra_tasks.worker_pid, signal.SIGKILL)
         driver.finish(10)
         assert "worker" in driver.status
         assert pt.scene_text(driver.app.scene) == before
