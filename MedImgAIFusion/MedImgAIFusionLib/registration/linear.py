@@ -10,15 +10,11 @@ from MedImgAILib.core import Context, InputError
 
 from . import metric as metrics
 from . import pyramid
-from .poses import MODELS, Pose, angle_between, rotations
+from .poses import MODELS, Pose, alike, rotations
+from .search import search_everywhere
 
-_SEARCHED = 720
-"""Rotations tried by a global search: neighbours are about 24° apart."""
-_SCORED = 2000
-"""Points at which each of them is scored."""
-_REFINED = 12
-"""How many of them are refined quickly on the coarsest level, with :data:`_FEW` points."""
 _FEW = 4000
+"""Points at which the starts are compared."""
 _KEPT = (4, 2, 1)
 """How many poses go through the coarsest level at full length, the next, and every further one."""
 
@@ -28,8 +24,8 @@ class Result:
     """What :func:`register` found.
 
     ``matrix`` is (4, 4), fixed RAS to moving RAS. ``history`` has one (level, value) for each evaluation.
-    ``rival`` is the best coarse value of a start that ended elsewhere, ``coarse`` that of the winner. ``contrast`` is
-    how many standard deviations the value lies above that of poses that are certainly wrong.
+    ``rival`` is the best coarse value of a start that ended clearly elsewhere, ``coarse`` that of the winner.
+    ``contrast`` is how many standard deviations the value lies above that of poses that are certainly wrong.
     """
 
     matrix: np.ndarray
@@ -48,7 +44,7 @@ class _Comparison:
     def __init__(self, fixed, moving, number, options, center, points):
         level = fixed.levels[min(number, len(fixed.levels) - 1)]
         source = moving.levels[min(number, len(moving.levels) - 1)]
-        inside, values, _ = metrics.Sampler(level.array)(_indices(level, points))
+        inside, values, _ = metrics.Sampler(level.array)(level.indices(points))
         points = points[:, inside]
         self._relative = np.ascontiguousarray(points - center[:, None], np.float32)
         self._sampler = metrics.Sampler(source.array, source.mask)
@@ -72,12 +68,6 @@ class _Comparison:
         where = self._relative if len(values) == self._count else self._relative[:, inside]
         back = self._to_kji.T
         return value, back @ (gradients @ where.T), back @ gradients.sum(axis=1, dtype=np.float64), share
-
-
-def _indices(level, points):
-    """(3, N) fractional (k, j, i) of (3, N) positions."""
-    matrix = level.geometry.ras_to_ijk[2::-1]
-    return matrix[:, :3] @ points + matrix[:, 3:]
 
 
 @dataclass(frozen=True)
@@ -145,9 +135,10 @@ def register(fixed_volume, moving_volume, options: Options, context: Context, ma
         for n, pose in enumerate(starts):
             context.progress(0.4 + 0.6 * n / len(starts), "Comparing orientations")
             best.append(_climb(quick, "rigid", pose, radius, 15, 1e-4, context))
-    best = _distinct(sorted(best, key=lambda item: -item[0]))
+    best = _distinct(sorted(best, key=lambda item: -item[0]), radius)
     result.coarse = best[0][0]
-    result.rival = max((v for v, p in best[1:] if angle_between(p.linear, best[0][1].linear) > 20), default=0.0)
+    winner = best[0][1]
+    result.rival = max((v for v, p in best[1:] if not alike(p, winner, 20, 0.2 * radius)), default=0.0)
     for number in range(count):
         points = pyramid.sample_points(coarsest, finest, max(min(_FEW, samples), samples >> (count - 1 - number)), rng)
         comparison = _Comparison(fixed, moving, number, options, center, points)
@@ -161,7 +152,7 @@ def register(fixed_volume, moving_volume, options: Options, context: Context, ma
                 refined.append((value, pose, course))
         value, pose, course = max(refined, key=lambda item: item[0])
         result.history += [(number, v) for v in course]
-        best = _distinct(sorted((item[:2] for item in refined), key=lambda item: -item[0]))
+        best = _distinct(sorted((item[:2] for item in refined), key=lambda item: -item[0]), radius)
     result.value, pose = best[0]
     result.overlap = comparison(pose)[3]
     result.start_value = comparison(begin)[0]
@@ -178,7 +169,7 @@ def _starts(search, fixed, moving, begin, points, context):
         shift = pyramid.center_of_edges(moving.levels[0]) - begin.center
         return [begin, Pose(begin.linear, shift, begin.center)]
     with context.part(0.0, 0.4):
-        return _search(fixed, moving, begin, points[:, :: max(1, points.shape[1] // _SCORED)], context)
+        return search_everywhere(fixed, moving, begin, points, context)
 
 
 def _climb(comparison, kind, pose, radius, iterations, tolerance, context, course=None):
@@ -214,67 +205,10 @@ def _contrast(comparison, pose, value, radius, count=24):
     return float((value - values.mean()) / max(values.std(), 1e-12))
 
 
-def _distinct(best):
+def _distinct(best, radius):
     """Without those that ended where a better one did."""
     kept = []
     for value, pose in best:
-        near = (
-            angle_between(pose.linear, other.linear) < 5 and np.linalg.norm(pose.shift - other.shift) < 10
-            for _, other in kept
-        )
-        if not any(near):
+        if not any(alike(pose, other, 5, 0.1 * radius) for _, other in kept):
             kept.append((value, pose))
     return kept
-
-
-def _search(fixed, moving, begin, places, context, bins=16):
-    """Score rotations from everywhere about the centres on the coarsest level; the start as given, then the best.
-
-    Mutual information by nearest neighbours; beyond the moving image its outermost voxels go on, so that moving the
-    images apart never pays.
-    """
-    level, source = fixed.levels[0], moving.levels[0]
-    inside, values, _ = metrics.Sampler(level.array)(_indices(level, places))
-    places = places[:, inside]
-    points = places.shape[1]
-    fixed_bin = _bin(values, fixed, bins)
-    moving_bin = _bin(source.array.ravel(), moving, bins).astype(np.int32)
-    to_kji = source.geometry.ras_to_ijk[2::-1]
-    top = np.array(source.array.shape, np.float32)[:, None] - 1
-    strides = np.array([source.array.shape[1] * source.array.shape[2], source.array.shape[2], 1])
-    relative = (places - begin.center[:, None]).astype(np.float32)
-    shift = pyramid.center_of_edges(source) - begin.center
-    middle = source.geometry.center - begin.center
-    turns = rotations(_SEARCHED)
-    poses = [begin, Pose(begin.linear, shift, begin.center), Pose(begin.linear, middle, begin.center)]
-    poses += [Pose(turn, shift, begin.center) for turn in turns]
-    scores = np.empty(len(poses))
-    for n, pose in enumerate(poses):
-        linear = to_kji[:, :3] @ pose.linear
-        offset = to_kji[:, :3] @ (pose.center + pose.shift) + to_kji[:, 3]
-        kji = linear.astype(np.float32) @ relative + offset[:, None].astype(np.float32)
-        k, j, i = np.clip(np.rint(kji), 0, top).astype(np.intp)
-        seen = moving_bin[k * strides[0] + j * strides[1] + i]
-        joint = np.bincount(fixed_bin * bins + seen, minlength=bins * bins).reshape(bins, bins)
-        scores[n] = _information(joint / points)
-        if n % 64 == 0:
-            context.progress(n / len(poses), "Searching all orientations")
-    order = np.argsort(-scores, kind="stable")
-    ranked = [poses[0], poses[1], *(poses[n] for n in order if n > 1)]
-    chosen = []
-    for pose in ranked:
-        if all(angle_between(pose.linear, c.linear) > 15 for c in chosen[2:]) or len(chosen) < 2:
-            chosen.append(pose)
-        if len(chosen) == _REFINED:
-            break
-    return chosen
-
-
-def _bin(values, image, bins):
-    return np.clip((values - image.low) * (bins / (image.high - image.low)), 0, bins - 1).astype(np.intp)
-
-
-def _information(joint) -> float:
-    expected = joint.sum(1)[:, None] * joint.sum(0)
-    full = joint > 0
-    return float((joint[full] * np.log(joint[full] / expected[full])).sum())

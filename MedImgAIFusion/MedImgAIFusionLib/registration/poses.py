@@ -100,6 +100,12 @@ def angle_between(first, second) -> float:
     return float(np.degrees(np.arccos(np.clip((np.trace(first.T @ second) - 1) / 2, -1, 1))))
 
 
+def alike(first: Pose, second: Pose, degrees: float, distance_mm: float) -> bool:
+    """Whether two poses differ by less than an angle and, at their common centre, by less than a distance."""
+    near = np.linalg.norm(first.shift - second.shift) < distance_mm
+    return bool(near) and angle_between(first.linear, second.linear) < degrees
+
+
 def rotations(count: int) -> np.ndarray:
     """(count, 3, 3) rotations spread evenly over all: super-Fibonacci spirals (Alexa 2022, CVPR, p. 8281)."""
     n = np.arange(count) + 0.5

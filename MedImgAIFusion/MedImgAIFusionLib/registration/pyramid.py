@@ -34,6 +34,11 @@ class Level:
     mask: np.ndarray | None
     spacing_mm: float
 
+    def indices(self, points: np.ndarray) -> np.ndarray:
+        """(3, N) fractional (k, j, i) of (3, N) positions in the frame."""
+        matrix = self.geometry.ras_to_ijk[2::-1]
+        return matrix[:, :3] @ points + matrix[:, 3:]
+
 
 @dataclass(frozen=True)
 class Pyramid:

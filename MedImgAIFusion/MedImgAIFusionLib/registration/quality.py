@@ -7,7 +7,7 @@ from MedImgAILib.core import Plot, Series, Table, Volume
 
 from .metric import Sampler
 
-AMBIGUOUS = 0.95
+AMBIGUOUS = 0.9
 """A start that ended elsewhere and reached this share of the best metric makes the result doubtful."""
 LEAST_OVERLAP = 0.2
 """Least share of the fixed image's structure that must lie inside the moving image."""
@@ -62,7 +62,7 @@ def verdict(result, global_search: bool) -> str:
     if result.contrast < LEAST_CONTRAST:
         return "the images are hardly more alike at the result than at poses that are certainly wrong"
     if global_search and result.rival > AMBIGUOUS * result.coarse:
-        return "a very different orientation fits almost as well"
+        return "a very different position fits almost as well"
     if result.value < 0.98 * result.start_value:
         return "the images are less alike than they were at the start"
     return ""
@@ -76,7 +76,7 @@ def table(result, before, after, failed: bool) -> Table:
         ("Normalised mutual information", before[0], after[0]),
         ("Overlap of the fields of view, %", 100 * before[1], 100 * after[1]),
         ("Structure inside the moving image, %", nan, 100 * result.overlap),
-        ("Rival orientation, % of the best", nan, 100 * result.rival / result.coarse if result.coarse > 0 else nan),
+        ("Best other position, % of the result", nan, 100 * result.rival / result.coarse if result.coarse > 0 else nan),
         ("Contrast to wrong poses, standard deviations", nan, result.contrast),
         ("Failed (1 = yes)", nan, float(failed)),
     ]
