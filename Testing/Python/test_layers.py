@@ -17,8 +17,10 @@ def layer(module: str) -> str:
     parts = module.split(".")
     if parts[0] != "MedImgAILib":
         return "tasks"
-    if len(parts) == 1 or parts[1].startswith("__"):
+    if len(parts) == 1 or parts[1] == "__version__":
         return "core"  # the package itself holds the version only
+    if parts[1] == "__main__":
+        return "hosts"
     return parts[1] if parts[1] in LEVELS else "tasks"
 
 
