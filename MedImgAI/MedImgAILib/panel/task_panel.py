@@ -108,7 +108,13 @@ class TaskPanel(VTKObservationMixin):
         self.addObserver(scene, scene.StartCloseEvent, self._scene_closing)
         self.addObserver(scene, scene.EndCloseEvent, self._scene_closed)
         self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self._node_going, priority=_FIRST)
-        for event in (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndImportEvent, scene.EndBatchProcessEvent):
+        for event in (
+            scene.NodeAddedEvent,
+            scene.NodeRemovedEvent,
+            scene.EndCloseEvent,
+            scene.EndImportEvent,
+            scene.EndBatchProcessEvent,
+        ):
             self.addObserver(scene, event, self._scene_changed)
 
     @guarded
@@ -136,7 +142,7 @@ class TaskPanel(VTKObservationMixin):
     def _refresh_later(self):
         self._refresh_is_due = self._node_is_going = False
         self.results.forget_deleted_nodes()
-        if self._entered and self.state is not None and not slicer.mrmlScene.IsBatchProcessing():
+        if self._entered:
             self.refresh()
 
     def _attach(self):
@@ -161,8 +167,14 @@ class TaskPanel(VTKObservationMixin):
     # Display
 
     def refresh(self):
-        """Display what the parameter node and the scene hold."""
+        """Display what the parameter node and the scene hold; while a scene is read or closed it is put off.
+
+        In between, the parameter node may refer to nodes that are not there yet.
+        """
+        scene = slicer.mrmlScene
         if self.state is None or self._is_refreshing:
+            return
+        if scene.IsBatchProcessing() or scene.IsImporting() or scene.IsClosing():
             return
         self._is_refreshing = True
         try:

@@ -188,8 +188,9 @@ def test_values_come_back_with_the_scene(driver, slicer_app, tmp_path):  # noqa:
     from MedImgAILib.hosts.mrml import save_scene
 
     scene = slicer_app.scene
-    image = pt.add_volume(scene, "Chosen")
     pt.add_volume(scene, "Other")
+    image = pt.add_volume(scene, "Chosen")
+    scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Other target")
     target = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Target")
     driver.choose("test.gallery")
     driver.input("image").setCurrentNode(image)
