@@ -49,8 +49,8 @@ def search_everywhere(fixed: Pyramid, moving: Pyramid, begin: Pose, points: np.n
     best = [pose for _, pose in sorted(zip(scores, given + tried, strict=True), key=lambda item: -item[0])[:_SHIFTED]]
     level = fixed.levels[0]
     extent = np.array(level.array.shape[::-1]) * level.geometry.spacing
+    # Along the level's axes, which are the frame's.
     steps = [np.array(s) for s in itertools.product((-0.24, -0.12, 0, 0.12, 0.24), repeat=3) if any(s)]
-    # The frame's axes are the level's.
     for n, pose in enumerate(best):
         context.progress(0.5 + 0.5 * n / len(best), "Searching shifts")
         for step in steps:
