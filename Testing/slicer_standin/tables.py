@@ -10,6 +10,7 @@ class TableNodeModel(QAbstractTableModel):
 
     def __init__(self, node, parent=None):
         super().__init__(parent)
+        self._node = node
         self._table = node.GetTable()
 
     def rowCount(self, parent=None) -> int:
@@ -27,5 +28,7 @@ class TableNodeModel(QAbstractTableModel):
         if role != Qt.DisplayRole:
             return None
         if orientation == Qt.Horizontal:
-            return self._table.GetColumnName(section) or str(section)
+            name = self._table.GetColumnName(section) or str(section)
+            unit = self._node.GetColumnUnitLabel(name)
+            return f"{name} [{unit}]" if unit else name
         return str(section + 1)
