@@ -28,7 +28,7 @@ from .cli_arguments import Arguments, UsageError, parse, task_parser
 from .cli_report import Reporter
 
 OK, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
-_USAGE = """usage: medimgai tasks [--json]          list the tasks
+_USAGE = """usage: medimgai tasks [--json|--markdown] list the tasks
        medimgai <task> --help           inputs, outputs and parameters of a task
        medimgai <task> --input FILE --output FILE [--<parameter> VALUE …]
        medimgai --version"""
@@ -100,8 +100,13 @@ def _list_tasks(options: list[str]) -> int:
     if options == ["--json"]:
         print(json.dumps([_described(task) for task in registry()], indent=1))
         return OK
+    if options == ["--markdown"]:
+        from .reference import reference
+
+        print(reference(registry()), end="")
+        return OK
     if options:
-        raise UsageError(f"'medimgai tasks' does not know '{options[0]}'; it takes --json only.")
+        raise UsageError(f"'medimgai tasks' does not know '{options[0]}'; it takes --json or --markdown.")
     group = None
     width = max((len(task.id) for task in registry()), default=0)
     for task in registry():
