@@ -83,6 +83,9 @@ class MedImgAIWidget(ScriptedLoadableModuleWidget):
         uiWidget.setMRMLScene(slicer.mrmlScene)
         self.logic = MedImgAILogic()
         self.panel = TaskPanel(uiWidget, self.logic, "MedImgAILib", "segment.threshold")
+        # After a reload the module is shown already, and nobody enters it again.
+        if getattr(self.parent, "isEntered", True):
+            self.panel.enter()
 
     def cleanup(self):
         if self.panel:

@@ -90,6 +90,9 @@ class MedImgAIFusionWidget(ScriptedLoadableModuleWidget):
         uiWidget.setMRMLScene(slicer.mrmlScene)
         self.logic = MedImgAIFusionLogic()
         self.panel = TaskPanel(uiWidget, self.logic, "MedImgAIFusionLib", "fusion.rigid_registration")
+        # After a reload the module is shown already, and nobody enters it again.
+        if getattr(self.parent, "isEntered", True):
+            self.panel.enter()
 
     def cleanup(self):
         if self.panel:

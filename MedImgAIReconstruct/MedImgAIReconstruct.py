@@ -42,7 +42,10 @@ def registerSampleData():
         category="MedImgAI",
         sampleName=_("Simulated sinogram"),
         thumbnailFileName=os.path.join(os.path.dirname(__file__), "Resources", "Icons", "MedImgAIReconstruct.png"),
-        nodeNames=["Sinogram"],
+        # Nothing is downloaded; the Sample Data module counts the entries of these lists all the same.
+        uris=[],
+        fileNames=[],
+        nodeNames=[],
         customDownloader=simulateSinogram,
     )
 
@@ -90,6 +93,9 @@ class MedImgAIReconstructWidget(ScriptedLoadableModuleWidget):
         uiWidget.setMRMLScene(slicer.mrmlScene)
         self.logic = MedImgAIReconstructLogic()
         self.panel = TaskPanel(uiWidget, self.logic, "MedImgAIReconstructLib", "reconstruct.fbp")
+        # After a reload the module is shown already, and nobody enters it again.
+        if getattr(self.parent, "isEntered", True):
+            self.panel.enter()
 
     def cleanup(self):
         if self.panel:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+
+import slicer
 from PySide6.QtCore import Property, QObject, Signal
 from PySide6.QtWidgets import QMainWindow, QVBoxLayout, QWidget
 
@@ -35,6 +38,13 @@ class qSlicerScriptedLoadableModuleWidget(SceneHolder, QWidget):
 
     def self(self):
         return self._python_widget
+
+    def reload(self):
+        """A new Widget of the class as it is now, in the same frame; ``enter`` is not called again."""
+        widget_class = getattr(sys.modules[self.moduleName], f"{self.moduleName}Widget")
+        self._python_widget = widget_class(self)
+        setattr(slicer.modules, f"{self.moduleName}Widget", self._python_widget)
+        self._python_widget.setup()
 
     def enter(self):
         self._entered = True

@@ -11,7 +11,7 @@ from PySide6.QtGui import QStandardItem, QStandardItemModel
 from PySide6.QtWidgets import QComboBox, QHBoxLayout, QSizePolicy, QWidget
 
 from .state import STATE
-from .widget_base import slicer_class, stored
+from .widget_base import ForeignEnum, slicer_class, stored
 
 _NODE_ROLE = Qt.UserRole + 1
 
@@ -97,8 +97,8 @@ class qMRMLNodeComboBox(QWidget):
                 scene.NodeAboutToBeRemovedEvent: "_on_node_removing",
                 scene.NodeRemovedEvent: "_on_scene_changed",
                 scene.EndBatchProcessEvent: "_on_scene_changed",
-                scene.EndCloseEvent: "_on_scene_changed",
-                scene.EndImportEvent: "_on_scene_changed",
+                scene.EndCloseEvent: "_on_listed_anew",
+                scene.EndImportEvent: "_on_listed_anew",
             }
             self._observer = SceneObserver(scene, events, self)
         self.setEnabled(scene is not None)
@@ -141,6 +141,11 @@ class qMRMLNodeComboBox(QWidget):
             self.nodeAboutToBeRemoved.emit(node)
 
     def _on_scene_changed(self, _node):
+        self._rebuild()
+
+    def _on_listed_anew(self, _node):
+        """Slicer's model takes all rows away and lists the scene anew: what was selected is not selected again."""
+        self._select("")
         self._rebuild()
 
     def _observe_names(self, nodes):
@@ -301,6 +306,7 @@ class qMRMLNodeComboBox(QWidget):
         self._types = tuple(types)
         self._rebuild()
 
+    sizeAdjustPolicy = ForeignEnum("sizeAdjustPolicy", "QComboBox::SizeAdjustPolicy")
     nodeTypes = Property("QStringList", lambda s: s.__dict__.get("_types", ()), _set_types)
     hideChildNodeTypes = stored("QStringList", "hideChildNodeTypes", (), "_rebuild")
     showHidden = stored(bool, "showHidden", False, "_rebuild")
@@ -358,6 +364,13 @@ class qMRMLCheckableNodeComboBox(qMRMLNodeComboBox):
 
     def setUserCheckable(self, node, checkable):
         self.__dict__.setdefault("_fixed", {})[node.GetID()] = not checkable
+
+    def _on_listed_anew(self, _node):
+        checked = bool(self._checked())
+        self._checked().clear()
+        super()._on_listed_anew(_node)
+        if checked:
+            self.checkedNodesChanged.emit()
 
     def _rebuild(self):
         super()._rebuild()

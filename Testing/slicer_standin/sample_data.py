@@ -15,6 +15,15 @@ class SampleDataSource:
 
     def __init__(self, **fields):
         self.__dict__.update(dict.fromkeys(_FIELDS), **fields)
+        listed = ("fileNames", "nodeNames", "checksums", "loadFiles", "loadFileTypes")
+        if isinstance(self.uris, str):
+            self.uris = [self.uris]
+            self.__dict__.update({name: [getattr(self, name)] for name in listed})
+        elif isinstance(self.uris, (list, tuple)):
+            made = {name: [None] * len(self.uris) for name in listed[1:] if getattr(self, name) is None}
+            self.__dict__.update(made)
+        if any(len(getattr(self, name)) != len(self.uris) for name in listed):
+            raise ValueError("All fields of sample data source must have the same length")
 
 
 class SampleDataLogic:

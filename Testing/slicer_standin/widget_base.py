@@ -46,6 +46,21 @@ class _DynamicProperty:
         owner.setProperty(self.name, value)
 
 
+class ForeignEnum:
+    """A property whose type is an enumeration of another class: PythonQt cannot set it."""
+
+    def __init__(self, name: str, kind: str):
+        self.name, self.kind = name, kind
+
+    def __get__(self, owner, cls=None):
+        return self if owner is None else 0
+
+    def __set__(self, owner, value):
+        raise AttributeError(
+            f"Property '{self.name}' of type '{self.kind}' does not accept an object of type {type(value).__name__}"
+        )
+
+
 def slicer_class(cls: type) -> type:
     """Finish a widget class: PythonQt's manners, setters, and the remaining properties of Slicer's class."""
     pythonqt.patch_class(cls)

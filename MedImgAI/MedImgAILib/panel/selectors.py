@@ -7,10 +7,21 @@ from slicer.i18n import tr as _
 
 from ..hosts import mrml
 
+_LEAST_WIDTH = 120
+
 
 def make_input_selector(port, on_nodes, on_file):
     """The selector for an input: of nodes, or of a file for raw data, which no node holds."""
     return NodeSelector(port, on_nodes) if mrml.node_classes(port) else FileSelector(port, on_file)
+
+
+def _let_shrink(widget):
+    """Let a long node name not widen the panel.
+
+    PythonQt refuses to set the ``sizeAdjustPolicy`` of a node selector, whose type belongs to another class.
+    """
+    widget.setSizePolicy(qt.QSizePolicy.Ignored, qt.QSizePolicy.Fixed)
+    widget.setMinimumWidth(_LEAST_WIDTH)
 
 
 class FileSelector:
@@ -67,7 +78,7 @@ class NodeSelector:
         self.widget.showChildNodeTypes = False
         self.widget.addEnabled = False
         self.widget.removeEnabled = False
-        self.widget.sizeAdjustPolicy = qt.QComboBox.AdjustToMinimumContentsLengthWithIcon
+        _let_shrink(self.widget)
         if not port.multiple:
             self.widget.noneEnabled = True
             self.widget.noneDisplay = _("None") if port.optional else _("Select a {kind}").format(kind=port.kind)
@@ -134,7 +145,7 @@ class OutputSelector:
         self.combo_box.showChildNodeTypes = False
         self.combo_box.addEnabled = False
         self.combo_box.removeEnabled = False
-        self.combo_box.sizeAdjustPolicy = qt.QComboBox.AdjustToMinimumContentsLengthWithIcon
+        _let_shrink(self.combo_box)
         self.combo_box.noneEnabled = True
         self.combo_box.noneDisplay = _("Create new {kind} on Apply").format(kind=port.kind)
         self.combo_box.toolTip = f"{port.help}\nChoose an existing {port.kind} to overwrite it.".strip()

@@ -69,7 +69,8 @@ class TaskPanel(VTKObservationMixin):
         self._is_refreshing = False
         self._is_writing = False
         self._refresh_is_due = False
-        self._node_is_going = False
+        self._are_selectors_moving = False
+        self._is_closed = False
         self.chooser = TaskChooser(
             self.ui.searchBox, self.ui.taskList, self.ui.descriptionLabel, self.tasks.values(), self._task_chosen
         )
@@ -98,16 +99,19 @@ class TaskPanel(VTKObservationMixin):
 
     def cleanup(self):
         """The module is unloaded, or Slicer ends."""
+        self._is_closed = True
         self.run.discard()
         self._detach()
         self.removeObservers()
         self.rows.detach()
+        self.results.clear()
 
     def _observe_scene(self):
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self._scene_closing)
         self.addObserver(scene, scene.EndCloseEvent, self._scene_closed)
-        self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self._node_going, priority=_FIRST)
+        for event in (scene.NodeAboutToBeRemovedEvent, scene.EndCloseEvent, scene.EndImportEvent):
+            self.addObserver(scene, event, self._selectors_moving, priority=_FIRST)
         for event in (
             scene.NodeAddedEvent,
             scene.NodeRemovedEvent,
@@ -128,9 +132,12 @@ class TaskPanel(VTKObservationMixin):
         if self._entered:
             self._attach()
 
-    def _node_going(self, caller, event):
-        """A selector whose node is deleted may move on to a neighbour; that is not the user's choice."""
-        self._node_is_going = True
+    def _selectors_moving(self, caller, event):
+        """A selector moves on to a neighbour when its node is deleted, and to none when it lists a scene anew.
+
+        That is not the user's choice.
+        """
+        self._are_selectors_moving = True
 
     def _scene_changed(self, caller, event):
         """Nodes come and go in bursts, and are not complete yet: look once, when the event loop is back."""
@@ -140,7 +147,9 @@ class TaskPanel(VTKObservationMixin):
 
     @guarded
     def _refresh_later(self):
-        self._refresh_is_due = self._node_is_going = False
+        if self._is_closed:
+            return  # its widgets may be gone
+        self._refresh_is_due = self._are_selectors_moving = False
         self.results.forget_deleted_nodes()
         if self._entered:
             self.refresh()
@@ -239,7 +248,7 @@ class TaskPanel(VTKObservationMixin):
 
     @user_action
     def _nodes_chosen(self, port, nodes):
-        if self._node_is_going:
+        if self._are_selectors_moving:
             return
         self._write(self.state.set_nodes, self.task, port, nodes)
         self.rows.show_values(self.state)
@@ -250,7 +259,7 @@ class TaskPanel(VTKObservationMixin):
 
     @user_action
     def _target_chosen(self, port, node):
-        if self._node_is_going:
+        if self._are_selectors_moving:
             return
         self._write(self.state.set_nodes, self.task, port, [node] if node is not None else [])
 
