@@ -38,6 +38,8 @@ def installed(tmp_path_factory) -> Path:
     if cmake is None:
         pytest.skip("cmake is not installed")
     configure = [cmake, "-S", ROOT, "-B", folder / "build", f"-DSlicer_DIR={ROOT / 'Testing/cmake'}"]
+    for language in ("C", "CXX"):  # nothing is compiled, so no compiler is needed
+        configure += [f"-DCMAKE_{language}_COMPILER={sys.executable}", f"-DCMAKE_{language}_COMPILER_FORCED=ON"]
     for command in (configure, [cmake, "--install", folder / "build", "--prefix", folder / "package"]):
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr

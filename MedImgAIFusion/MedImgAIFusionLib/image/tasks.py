@@ -14,6 +14,7 @@ from MedImgAILib.core import (
     Volume,
     VolumePort,
 )
+from MedImgAILib.core.geometry import inverse_order
 from MedImgAILib.core.resampling import resample_volume
 
 from . import metrics
@@ -95,7 +96,8 @@ class ImageFusion(Task):
     )
 
     def run(self, inputs, parameters, context):
-        first = inputs.first.canonical()
+        order = inputs.first.geometry.canonical_order()
+        first = inputs.first.reordered(*order)
         with context.part(0.0, 0.2) as part:
             second, covered = on_grid(inputs.second, first, part)
         context.progress(0.2, "Fusing")
@@ -108,7 +110,7 @@ class ImageFusion(Task):
         figures = metrics.evaluate(*_pictures(fused, images, first.geometry.spacing_kji))
         table = Table({"metric": list(figures), "value": list(figures.values())}, name="Fusion metrics")
         result = Volume(fused, first.geometry, name=f"{inputs.first.name} + {inputs.second.name}".strip(" +"))
-        return {"fused": result, "metrics": table}
+        return {"fused": result.reordered(*inverse_order(*order)), "metrics": table}
 
 
 def _pictures(fused, images, spacing):
