@@ -9,11 +9,14 @@ version*               version of the model, "1.0.0"
 title*, task*          text; one of :data:`TASKS`
 inputs*                list of objects: name*, modality* ("CT", "MR", …, DICOM's defined terms), channels (1),
                        spacing_mm ([i, j, k] to resample to; absent: as it comes), orientation (as "RAS"; absent:
-                       as it comes), intensity ({"rule": …}, see :class:`.model_intensity.Intensity`)
+                       as it comes), intensity ({"rule": …}, see :class:`.model_intensity.Intensity`), crop_above (cut
+                       to the box of the voxels above this value), size ([i, j, k] voxels that the network sees), fit
+                       ("pad": crop or pad with 0 about the middle; "stretch": resample to the size)
 outputs*               list of objects: name*, kind* (one of :data:`KINDS`), and with "segmentation" or "classes"
                        segments*: name*, label* (≥ 1; 0 is background), color ([r, g, b] in 0…1), terminology
                        ({"category", "type", "modifier", "region", "region_modifier"}: [scheme, value, meaning] each)
 network*               class* (a name of :data:`.model_networks.NETWORKS`), arguments (object of plain JSON)
+inference              how the network is applied, see :class:`.model_inference.Inference`
 license*, citation*    SPDX identifier or text; how to cite it
 training*              data* (what it was trained on), metrics ({name: number}, on data that it had not seen)
 intended_use*, limits* one or a few sentences each
@@ -27,6 +30,7 @@ from dataclasses import asdict, dataclass, field
 
 from .data import Segment
 from .errors import InputError, ModelError
+from .model_inference import Inference, voxels
 from .model_intensity import Intensity
 from .model_json import REQUIRED, Node, check_plain
 from .terminology import Code, Terminology
@@ -49,6 +53,9 @@ class ModelInput:
     spacing_mm: tuple[float, float, float] | None = None
     orientation: str | None = None
     intensity: Intensity = Intensity()
+    crop_above: float | None = None
+    size: tuple[int, int, int] | None = None
+    fit: str = "pad"
 
     @classmethod
     def read(cls, node: Node) -> ModelInput:
@@ -65,9 +72,13 @@ class ModelInput:
             intensity = Intensity(**rule)
         except (TypeError, ValueError) as error:
             node.fail("intensity", str(error))
+        crop_above = node.take("crop_above", (int, float), None)
         result = cls(
-            node.text("name"), node.text("modality"), node.integer("channels", 1, 1), spacing, orientation, intensity
-        )
+            node.text("name"), node.text("modality"), node.integer("channels", 1, 1), spacing, orientation, intensity,
+            crop_above, voxels(node, "size"), node.text("fit", "pad|stretch", "pad"),
+        )  # fmt: skip
+        if result.fit == "stretch" and (result.size is None or spacing is not None):
+            node.fail("fit", "stretch needs a size and no spacing_mm")
         node.end()
         return result
 
@@ -132,6 +143,7 @@ class ModelCard:
     weights_sha256: str = ""
     arguments: dict = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
+    inference: Inference = Inference()
 
     @classmethod
     def from_json(cls, value) -> ModelCard:
@@ -166,6 +178,7 @@ class ModelCard:
             citation=top.text("citation"),
             training_data=training.text("data"),
             metrics=metrics,
+            inference=Inference.read(Node(top.take("inference", dict, {}), "inference")),
             intended_use=top.text("intended_use"),
             limits=top.text("limits"),
             weights_sha256=top.text("weights_sha256", "[0-9a-f]{64}"),
@@ -178,7 +191,7 @@ class ModelCard:
         """The object of ``model.json``; :meth:`from_json` reads it back."""
         inputs = []
         for each in self.inputs:
-            entry = {k: v for k, v in asdict(each).items() if v is not None}
+            entry = {k: v for k, v in asdict(each).items() if v is not None and (k, v) != ("fit", "pad")}
             inputs.append(entry | {"intensity": each.intensity.to_json()})
         outputs = []
         for each in self.outputs:
@@ -193,6 +206,7 @@ class ModelCard:
             "inputs": inputs,
             "outputs": outputs,
             "network": {"class": self.architecture, "arguments": self.arguments},
+            **({"inference": self.inference.to_json()} if self.inference != Inference() else {}),
             "license": self.license,
             "citation": self.citation,
             "training": {"data": self.training_data, "metrics": self.metrics},

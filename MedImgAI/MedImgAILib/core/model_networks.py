@@ -20,6 +20,9 @@ NETWORKS: dict[str, tuple[str, str, tuple[str, ...]]] = {
 } | {
     f"torch.{name}": ("torch.nn", name, (_TORCH,))
     for name in ("Conv1d", "Conv2d", "Conv3d", "Linear")
+} | {
+    f"medimgai.{name}": ("MedImgAILib.networks.architectures", name, (_TORCH,))
+    for name in ("MeshNet", "WNet")
 }  # fmt: skip
 """Card name → (module, class, requirements). A network of our own is added here, in the product, by its module."""
 

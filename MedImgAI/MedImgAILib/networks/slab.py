@@ -30,7 +30,7 @@ class Slab:
         if self.in_file:
             import numpy as np
 
-            self._file = tempfile.TemporaryFile()  # noqa: SIM115: close() does
+            self._file = tempfile.TemporaryFile()  # noqa: SIM115
             self._file.truncate(4 * prod(shape))
             self.sums = torch.from_numpy(np.memmap(self._file, np.float32, "r+", shape=shape))
         else:
