@@ -198,7 +198,10 @@ def _install_others(task, requirements, ask):
         except CalledProcessError as error:
             raise _failed(task, requirements) from error
         except RuntimeError as error:
-            raise _declined(task, requirements) from error
+            if "declined" in str(error):
+                raise _declined(task, requirements) from None
+            # No PythonSlicer, or another installation is under way.
+            raise _failed(task, requirements) from error
 
 
 def _declined(task, requirements) -> PackagesDeclined:

@@ -8,7 +8,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from .. import runners
-from ..core.errors import MedImgAIError
+from ..core.errors import InputError, MedImgAIError, ParameterError
 from ..hosts import slicer_packages
 from ..runners.base import Failed, Finished
 from .job import JobMonitor, duration_text
@@ -23,7 +23,8 @@ _UNEXPECTED = _("Something unexpected went wrong; details are in the application
 def guarded(method):
     """For slots, where an exception would be printed and the panel left half done.
 
-    A :class:`MedImgAIError` becomes the status sentence; anything else goes to the log with its traceback.
+    A :class:`MedImgAIError` becomes the status sentence; anything else goes to the log with its traceback. What the
+    user can put right, a wrong input or parameter, is no fault of the program and leaves no traceback.
     The object needs ``show_status(sentence, kind)``.
     """
 
@@ -31,6 +32,9 @@ def guarded(method):
     def wrapper(self, *args):
         try:
             return method(self, *args)
+        except (InputError, ParameterError) as error:
+            logger.info("%s (%r)", error, error.__cause__)
+            self.show_status(str(error), "error")
         except MedImgAIError as error:
             if error.__cause__ is not None:
                 logger.error("%s", error, exc_info=error.__cause__)
@@ -189,7 +193,10 @@ class RunSection:
             self.show_status(sentence)
             self._on_result(scene_job, nodes, self._warnings)
         elif isinstance(event, Failed):
-            logger.error("%s failed: %s\n%s", scene_job.task.id, event.error, event.details)
+            if isinstance(event.error, (InputError, ParameterError)):
+                logger.info("%s was refused: %s", scene_job.task.id, event.error)
+            else:
+                logger.error("%s failed: %s\n%s", scene_job.task.id, event.error, event.details)
             self.show_status(str(event.error), "error")
         else:
             self.show_status(_("Cancelled; nothing was changed."))

@@ -99,3 +99,26 @@ def test_end_with_a_refresh_pending(slicer_app):  # noqa: F811
     slicer.app.moduleManager().unload("MedImgAI")
     slicer_app.flush()
     assert slicer_app.errors == [] and not called
+
+
+def test_wrong_input_leaves_no_traceback_in_the_log(slicer_app, tmp_path, caplog):  # noqa: F811
+    """A damaged file is the user's to put right: one sentence in the panel and one line in the log."""
+    from MedImgAILib.core.errors import InputError
+
+    damaged = tmp_path / "scan.npy"
+    damaged.write_bytes(b"\x93NUMPY is cut off")
+    driver = pt.PanelDriver(slicer_app, "MedImgAIReconstruct")
+    driver.choose("reconstruct.fft")
+    driver.input("kspace").currentPath = str(damaged)
+    with caplog.at_level("DEBUG"):
+        driver.apply()
+    assert not driver.panel.run.is_running and "scan" in driver.status
+
+    def refuse():
+        raise InputError("The image is empty.") from ValueError("inner")
+
+    driver.panel.run._make_job = refuse
+    with caplog.at_level("DEBUG"):
+        driver.apply()
+    assert driver.status == "The image is empty." and "ValueError('inner')" in caplog.text
+    assert not [r for r in caplog.records if r.exc_info or r.levelno >= 40 or "Traceback" in r.getMessage()]

@@ -57,7 +57,7 @@ def test_accepted_and_the_run_goes_on(driver, extra_tasks, monkeypatch):  # noqa
     assert len(driver.app.dialogs) == 1 and restarts == [True], "nothing is asked a second time"
 
 
-def test_declined_changes_nothing(driver):
+def test_declined_changes_nothing(driver, caplog):
     driver.app.packages.outcome = "declined"
     before = pt.snapshot(driver.app.scene)
     driver.apply()
@@ -65,6 +65,7 @@ def test_declined_changes_nothing(driver):
     assert driver.status == (
         "'Misbehave' was not run, because nosuchpackage>=1.2 may not be installed; nothing was changed."
     )
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING], "a choice, not a fault"
     assert driver.app.packages.installed == [] and pt.snapshot(driver.app.scene) == before
     assert driver.ui.applyButton.text == "Apply" and driver.ui.applyButton.enabled
 
@@ -76,6 +77,12 @@ def test_failed_is_a_sentence_with_details_in_the_log(driver, caplog):
     assert not driver.panel.run.is_running
     assert "could not be installed; check the network connection" in driver.status
     assert "CalledProcessError" in caplog.text and "pip install" in caplog.text
+
+
+def test_another_installation_under_way_is_no_refusal(driver):
+    driver.app.packages.in_progress = True
+    driver.apply()
+    assert "nosuchpackage>=1.2 could not be installed" in driver.status
 
 
 def test_an_update_in_use_needs_a_restart(driver, monkeypatch):

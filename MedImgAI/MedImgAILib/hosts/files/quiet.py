@@ -11,8 +11,10 @@ def silence():
     """Keep ITK quiet, and with it HDF5, GDCM and libjpeg, which write straight to file descriptors 1 and 2."""
     import SimpleITK as sitk
 
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)
     with contextlib.ExitStack() as restore:
+        # The switch is the whole program's: inside Slicer other modules want their warnings back.
+        restore.callback(sitk.ProcessObject.SetGlobalWarningDisplay, sitk.ProcessObject.GetGlobalWarningDisplay())
+        sitk.ProcessObject.SetGlobalWarningDisplay(False)
         for descriptor in (1, 2):
             try:
                 saved = os.dup(descriptor)
