@@ -18,6 +18,7 @@ from .grid import Grid
 
 TOLERANCE = 1e-3
 """Relative precision asked of the transform."""
+VIEWS_AT_ONCE = 64
 
 
 def fourier_back_projection(
@@ -52,23 +53,24 @@ def fourier_back_projection(
     left, right = added
     whole = columns + left + right
     length = padded_length(whole)
-    # The period holds the detector and the diagonal part of the grid that it sees, plus the filter's tails.
-    period = fft.next_fast_len(min(length, whole + max(16, whole // 8)), real=False)
+    # The period holds the detector and some of the filter's tails.
+    period = fft.next_fast_len(min(length, whole + max(16, whole // 16)), real=False)
     period += period % 2
     k = np.arange(period) - period // 2
-    cos, sin = np.cos(scan.angles_rad)[:, None], np.sin(scan.angles_rad)[:, None]
-    turn = 2 * np.pi * k / (period * pitch)
-    plan_x = np.remainder(turn * cos * dx + np.pi, 2 * np.pi) - np.pi
-    plan_y = np.remainder(turn * sin * dy + np.pi, 2 * np.pi) - np.pi
     x0 = grid.center_mm[2] + (nx // 2 - (nx - 1) / 2) * dx
     y0 = grid.center_mm[1] + (ny // 2 - (ny - 1) / 2) * dy
     margin = (period - whole) // 2
-    first = scan.offset_mm[1] - ((columns - 1) / 2 + left + margin) * pitch
-    phase = turn * (x0 * cos + y0 * sin + scan.axis_shift_mm - first)
-    factor = (np.exp(1j * phase) * (np.asarray(steps)[:, None] / period)).astype(np.complex64)
-    factor[:, 0] = 0  # the Nyquist term has no partner of opposite sign
     half = period // 2
-    plan_x, plan_y = (np.ascontiguousarray(p.astype(np.float32)).ravel() for p in (plan_x, plan_y))
+    first = scan.offset_mm[1] - ((columns - 1) / 2 + left + margin) * pitch
+    plan_x, plan_y = (np.empty((views, period), np.float32) for _ in range(2))
+    factor = np.empty((views, period), np.complex64)
+    for view, (cos, sin) in enumerate(zip(np.cos(scan.angles_rad), np.sin(scan.angles_rad))):
+        turn = 2 * np.pi * k / (period * pitch)
+        plan_x[view] = np.remainder(turn * (cos * dx) + np.pi, 2 * np.pi) - np.pi
+        plan_y[view] = np.remainder(turn * (sin * dy) + np.pi, 2 * np.pi) - np.pi
+        factor[view] = np.exp(1j * turn * (x0 * cos + y0 * sin + scan.axis_shift_mm - first)) * (steps[view] / period)
+    factor[:, 0] = 0  # the Nyquist term has no partner of opposite sign
+    plan_x, plan_y = plan_x.ravel(), plan_y.ravel()
     weights = np.asarray(column_weights, np.float32)
     spectrum = np.concatenate([response, response[1 : (length + 1) // 2][::-1]]).astype(np.float32)
     result = np.empty((rows, ny, nx), np.float32)
@@ -80,28 +82,33 @@ def fourier_back_projection(
         return made
 
     def work(part):
-        # Buffers live as long as the part: fresh pages for every slice cost as much as the arithmetic.
+        # Buffers live as long as the part: fresh pages for every slice cost as much as the arithmetic. Views go
+        # through the filter in blocks that stay in the processor's cache.
         transform = plan()
-        samples = np.empty((views, length), np.complex64)
-        window = np.empty((views, period), np.complex64)
+        samples = np.empty((VIEWS_AT_ONCE, length), np.complex64)
+        window = np.empty((VIEWS_AT_ONCE, period), np.complex64)
         coefficients = np.empty((views, period), np.complex64)
         image = np.empty((ny, nx), np.complex64)
         for row in part:
-            samples[:, :left] = 0
-            samples[:, left + columns :] = 0
-            np.multiply(projections[:, row, :], weights, out=samples.real[:, measured])
-            if row + 1 < rows:
-                np.multiply(projections[:, row + 1, :], weights, out=samples.imag[:, measured])
-            else:
-                samples.imag[:, measured] = 0
-            filtered = _in_place(fft.fft, samples)
-            filtered *= spectrum
-            filtered = _in_place(fft.ifft, filtered)
-            window[:, :margin] = filtered[:, length - margin :]
-            window[:, margin:] = filtered[:, : period - margin]
-            frequencies = _in_place(fft.fft, window)
-            np.multiply(frequencies[:, half:], factor[:, :half], out=coefficients[:, :half])
-            np.multiply(frequencies[:, :half], factor[:, half:], out=coefficients[:, half:])
+            for start in range(0, views, VIEWS_AT_ONCE):
+                block = slice(start, min(start + VIEWS_AT_ONCE, views))
+                count = block.stop - start
+                pair = samples[:count]
+                pair[:, :left] = 0
+                pair[:, left + columns :] = 0
+                np.multiply(projections[block, row, :], weights, out=pair.real[:, measured])
+                if row + 1 < rows:
+                    np.multiply(projections[block, row + 1, :], weights, out=pair.imag[:, measured])
+                else:
+                    pair.imag[:, measured] = 0
+                filtered = _in_place(fft.fft, pair)
+                filtered *= spectrum
+                filtered = _in_place(fft.ifft, filtered)
+                window[:count, :margin] = filtered[:, length - margin :]
+                window[:count, margin:] = filtered[:, : period - margin]
+                frequencies = _in_place(fft.fft, window[:count])
+                np.multiply(frequencies[:, half:], factor[block, :half], out=coefficients[block, :half])
+                np.multiply(frequencies[:, :half], factor[block, half:], out=coefficients[block, half:])
             transform.execute(coefficients.reshape(-1), out=image)
             result[row] = image.real
             if row + 1 < rows:

@@ -126,8 +126,10 @@ def total_variation(projector: Projector, data, start, iterations: int, strength
     spacing = np.array(projector.grid.spacing_mm)
     axes = [n for n in range(3) if projector.volume_shape[n] > 1]
     relative = {n: np.float32(spacing[axes].min() / spacing[n]) for n in axes}
-    mean = float(column_sums[column_sums > 0].mean())
-    limit = np.float32(strength)
+    # The gradient block is scaled down so that it does not shorten the steps of the data block.
+    share = 0.1
+    mean = share * float(column_sums[column_sums > 0].mean())
+    limit = np.float32(strength / share)
     steps = 1 / (column_sums + np.float32(2 * mean * sum(relative.values())))
     dual_steps = inverse(row_sums)
     image = start.copy()

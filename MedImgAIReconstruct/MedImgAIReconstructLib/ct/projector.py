@@ -217,7 +217,12 @@ class StackEngine:
                     spans,
                     check=self.projector.check,
                 )
-            result[:, first : first + LANES] = lanes[:, :, : len(part)].transpose(0, 2, 1)
+
+            def unpack(span, part=part, first=first):
+                low, high = span
+                result[low:high, first : first + LANES] = lanes[low:high, :, : len(part)].transpose(0, 2, 1)
+
+            parallel(unpack, spans)
         return result
 
     def adjoint(self, projections):
@@ -227,10 +232,15 @@ class StackEngine:
         result = np.zeros((nz, ny, nx), np.float32)
         lanes = np.zeros((views, columns, LANES), np.float32)
         for first in range(0, rows, LANES):
-            part = projections[:, first : first + LANES].transpose(0, 2, 1)
-            lanes[..., part.shape[2] :] = 0
-            lanes[..., : part.shape[2]] = part
             target = result[first : first + LANES]
+            count = len(target)
+            lanes[..., count:] = 0
+
+            def pack(span, first=first, count=count):
+                low, high = span
+                lanes[low:high, :, :count] = projections[low:high, first : first + count].transpose(0, 2, 1)
+
+            parallel(pack, _spans(views, 2 * threads()))
             for (depth, width), back, chosen in zip(((ny, nx), (nx, ny)), ((2, 0, 1), (2, 1, 0)), self.chosen):
                 image = np.zeros((depth, width + 2, LANES), np.float32)
                 blocks = [(d, min(d + PLANES_AT_ONCE, depth)) for d in range(0, depth, PLANES_AT_ONCE)]
@@ -239,7 +249,13 @@ class StackEngine:
                     blocks,
                     check=self.projector.check,
                 )
-                target += image[:, 1:-1, : len(target)].transpose(back)
+
+                def add(span, image=image, back=back, target=target):
+                    low, high = span
+                    view = image[:, 1:-1, : len(target)].transpose(back)
+                    target[:, low:high] += view[:, low:high]
+
+                parallel(add, _spans(ny, 2 * threads()))
         return result
 
 

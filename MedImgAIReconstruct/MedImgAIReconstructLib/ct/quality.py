@@ -65,7 +65,8 @@ def edge_profile(image: np.ndarray, spacing_mm, center, radius_mm: float, reach_
 
 def modulation_transfer(profile: np.ndarray, bin_mm: float) -> tuple[np.ndarray, np.ndarray]:
     """Frequency in 1/mm and modulation transfer of an edge profile (Richard et al., Med Phys 39:4115, 2012)."""
-    spread = np.gradient(np.asarray(profile, np.float64)) * np.hanning(len(profile))
+    taper = np.minimum(1, np.hanning(len(profile)) * 2)
+    spread = np.gradient(np.asarray(profile, np.float64)) * taper
     transfer = np.abs(np.fft.rfft(spread, 4 * len(spread)))
     # A derivative by central differences damps frequency f by sinc(2 f bin).
     frequency = np.fft.rfftfreq(4 * len(spread), bin_mm)

@@ -1,0 +1,13 @@
+"""CT reconstruction against scikit-image, ASTRA and RTK, taking turns in one process."""
+
+from __future__ import annotations
+
+from .ct_cone import cone_rows
+from .ct_parallel import parallel_rows
+from .ct_real import real_rows
+from .ct_scaling import scaling_rows
+
+
+def rows() -> list[dict]:
+    """All figures of CT."""
+    return [*parallel_rows(), *cone_rows(), *scaling_rows(), *real_rows()]
