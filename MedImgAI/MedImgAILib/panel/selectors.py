@@ -100,10 +100,10 @@ class NodeSelector:
             if self.port.multiple:
                 for node in self.widget.uncheckedNodes():
                     if node in nodes:
-                        self.widget.setCheckState(node, qt.Qt.Checked)
+                        self.widget.check(node)
                 for node in self.widget.checkedNodes():
                     if node not in nodes:
-                        self.widget.setCheckState(node, qt.Qt.Unchecked)
+                        self.widget.uncheck(node)
             elif self.widget.currentNode() is not (nodes[0] if nodes else None):
                 self.widget.setCurrentNode(nodes[0] if nodes else None)
         finally:

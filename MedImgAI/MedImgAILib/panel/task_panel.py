@@ -8,7 +8,7 @@ import vtk
 from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
-from ..core import registry
+from ..core import InputError, registry
 from ..core.registry import LIBRARIES
 from .chooser import TaskChooser
 from .results import ResultArea, show_in_slice_views
@@ -292,6 +292,8 @@ class TaskPanel(VTKObservationMixin):
 
     def _make_job(self):
         task, state = self.task, self.state
+        if state is None:  # while packages were installed
+            raise InputError(_("The scene was closed meanwhile; choose the inputs again."))
         values = state.parameters(task)[0]
         inputs = {port.name: state.choice(task, port) for port in task.inputs}
         targets = {port.name: (state.nodes(task, port) or [None])[0] for port in task.outputs}

@@ -122,3 +122,22 @@ def test_wrong_input_leaves_no_traceback_in_the_log(slicer_app, tmp_path, caplog
         driver.apply()
     assert driver.status == "The image is empty." and "ValueError('inner')" in caplog.text
     assert not [r for r in caplog.records if r.exc_info or r.levelno >= 40 or "Traceback" in r.getMessage()]
+
+
+def test_scene_closed_while_packages_are_installed(slicer_app, monkeypatch):  # noqa: F811
+    """The event loop turns during an installation; the run then ends with a sentence."""
+    from MedImgAILib.hosts import slicer_packages
+
+    pt.add_volume(slicer_app.scene)
+    driver = pt.PanelDriver(slicer_app, "MedImgAI")
+    driver.choose("enhance.gaussian")
+
+    def install(task):
+        driver.loaded.leave()
+        slicer_app.scene.Clear(False)
+        return True
+
+    monkeypatch.setattr(slicer_packages, "ensure", install)
+    driver.apply()
+    assert driver.status == "The scene was closed meanwhile; choose the inputs again."
+    assert not driver.panel.run.is_running and slicer_app.errors == []

@@ -96,7 +96,7 @@ def _sharing(flat: np.ndarray):
     """
     scalars = numpy_to_vtk(flat)
     scalars.SetName("ImageScalars")
-    del scalars._numpy_reference
+    vars(scalars).pop("_numpy_reference", None)
     scalars.AddObserver("DeleteEvent", _Keeper(flat))
     return scalars
 
