@@ -23,8 +23,6 @@ from .methods import METHODS
 
 def scaled(volume: Volume) -> np.ndarray:
     """(K, J, I) float32 voxels brought to 0…1 between their 0.5th and 99.5th percentiles; a constant becomes 0."""
-    if np.iscomplexobj(volume.array):
-        raise InputError(f"{volume.label} has complex voxels; fuse its magnitude.")
     array = volume.array.astype(np.float32)
     low, high = np.percentile(array, (0.5, 99.5))
     if not high > low:
@@ -121,6 +119,27 @@ def _pictures(fused, images, spacing):
     return fused, images
 
 
+def _known(volume: Volume) -> Volume:
+    """1 where a map has a value, 0 where it is NaN or infinite (as a ratio is outside the body)."""
+    return volume.with_array(np.isfinite(volume.array).astype(np.uint8))
+
+
+def _without_nan(volume: Volume) -> Volume:
+    """The map with its lowest value where it has none.
+
+    Raises
+    ------
+    InputError
+        If it has none anywhere.
+    """
+    known = np.isfinite(volume.array)
+    if known.all():
+        return volume
+    if not known.any():
+        raise InputError(f"Function: {volume.label} has no voxel with a value.")
+    return volume.with_array(np.where(known, volume.array, volume.array[known].min()), name=volume.name)
+
+
 # Positions and colours (red, green, blue) between which a map is interpolated.
 COLORS = {
     "hot": ((0, (0, 0, 0)), (0.375, (1, 0, 0)), (0.75, (1, 1, 0)), (1, (1, 1, 1))),
@@ -149,7 +168,9 @@ class ColorOverlay(Task):
 
     inputs = (
         VolumePort("anatomy", "Anatomy", "Grey background; its grid is that of the result."),
-        VolumePort("function", "Function", "Shown in colour; registered to the anatomy."),
+        VolumePort(
+            "function", "Function", "Shown in colour; registered to the anatomy. NaN is transparent.", allow_nan=True
+        ),
     )
     parameters = (
         ChoiceParameter(
@@ -171,7 +192,8 @@ class ColorOverlay(Task):
     def run(self, inputs, parameters, context):
         anatomy = inputs.anatomy
         with context.part(0.0, 0.5) as part:
-            function, covered = on_grid(inputs.function, anatomy, part)
+            function, covered = on_grid(_without_nan(inputs.function), anatomy, part)
+            covered &= resample_volume(_known(inputs.function), anatomy.geometry, "nearest").array > 0
         low, high = parameters.range
         if high > low:
             share = np.clip((function.array.astype(np.float32) - low) / (high - low), 0, 1)

@@ -147,3 +147,16 @@ def test_colours_run_from_dark_to_bright():
     for name in ("hot", "iron", "green"):
         brightness = colored(np.linspace(0, 1, 50), name).sum(axis=-1)
         assert (np.diff(brightness) >= -1e-6).all() and brightness[0] == 0
+
+
+def test_a_map_without_values_outside_the_body_is_transparent_there():
+    anatomy = example_volume("anatomy")
+    ratio = np.linspace(0.5, 1, anatomy.array.size, dtype=np.float32).reshape(anatomy.array.shape)
+    ratio[:, :5] = np.nan
+    ratio[0, 10, 10] = np.inf
+    inputs = {"anatomy": anatomy, "function": anatomy.with_array(ratio)}
+    overlay = ColorOverlay().execute(inputs, {"opacity": 1.0}, Context())["overlay"].array
+    assert (overlay[:, :5] == overlay[:, :5, :, :1]).all() and (overlay[0, 10, 10] == overlay[0, 10, 10, 0]).all()
+    assert (overlay[:, 6:, :, 0] > overlay[:, 6:, :, 2]).any()
+    with pytest.raises(InputError, match="no voxel with a value"):
+        ColorOverlay().execute(inputs | {"function": anatomy.with_array(ratio * np.nan)}, {}, Context())
