@@ -300,3 +300,15 @@ def test_normalised_mutual_information_of_the_same_and_of_independent_images():
     assert normalized_mutual_information(first, -3 * first) == pytest.approx(2)
     assert normalized_mutual_information(first, second) == pytest.approx(1, abs=0.005)
     assert normalized_mutual_information(first, np.ones(200000)) == 1
+
+
+def test_a_tiny_shift_costs_no_overlap():
+    """An image reaches half a voxel beyond its outer voxel centres, also with few thick slices."""
+    from MedImgAIFusionLib.registration.quality import compare
+
+    geometry = Geometry.from_spacing((5, 40, 40), (1.0, 1.0, 17.0))
+    volume = Volume(np.random.default_rng(0).random(geometry.shape), geometry)
+    for shift, share in ((0.0, 1.0), (0.4, 1.0), (17.0, 0.8), (170.0, 0.0)):
+        matrix = np.eye(4)
+        matrix[2, 3] = shift
+        assert compare(volume, volume, matrix, points=10**6)[1] == pytest.approx(share)
