@@ -28,7 +28,7 @@ class Resample(Task):
 
     inputs = (
         VolumePort("reference", "Reference", "The grid of the result; its voxel values do not matter.",
-                   components=(), allow_nan=True),
+                   components=(), allow_nan=True, allow_complex=True),
         VolumePort("image", "Image", "The volume to resample.", components=(), optional=True, allow_nan=True),
         SegmentationPort("segmentation", "Segmentation", "The segmentation to resample.", optional=True),
         TransformPort("transform", "Transform", "Carries image and segmentation to the reference; none if they lie "

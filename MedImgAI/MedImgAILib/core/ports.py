@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from . import data, raw, transforms
 from .errors import InputError
 
@@ -59,6 +61,8 @@ class VolumePort(Port):
 
     components: tuple[int, ...] = field(default=(1,), kw_only=True)
     allow_nan: bool = field(default=False, kw_only=True)
+    """Whether voxels may be anything, NaN, infinite and extreme values included."""
+    allow_complex: bool = field(default=False, kw_only=True)
     minimum_shape: int = field(default=1, kw_only=True)
     """Least number of voxels along the two longest axes."""
     three_d: bool = field(default=False, kw_only=True)
@@ -74,13 +78,28 @@ class VolumePort(Port):
         who = f"{self.title}: {item.label}"
         if self.components and item.components not in self.components:
             wanted = " or ".join(str(c) for c in self.components)
-            raise InputError(f"{who} has {item.components} components per voxel; {wanted} is needed.")
+            held = f"{item.components} component{'s' if item.components > 1 else ''} per voxel"
+            hint = " (a colour image must be made grey first)" if self.components == (1,) else ""
+            raise InputError(f"{who} has {held}; {wanted} is needed{hint}.")
         if sorted(item.geometry.shape)[1] < self.minimum_shape:
             raise InputError(f"{who} is too small; at least {self.minimum_shape}×{self.minimum_shape} is needed.")
         if self.three_d and min(item.geometry.shape) < 2:
             raise InputError(f"{who} is a single slice; a three-dimensional volume is needed.")
         if not self.allow_nan and not item.is_finite:
             raise InputError(f"{who} contains NaN or infinite voxels; repair or mask them first.")
+        if not self.allow_complex and item.array.dtype.kind == "c":
+            raise InputError(f"{who} has complex voxels; take their magnitude first.")
+        if not self.allow_nan and not _fits_single_precision(item.array):
+            raise InputError(f"{who} has values beyond ±3e+38 or all below 1e-38; rescale them first.")
+
+
+def _fits_single_precision(array: np.ndarray) -> bool:
+    """Whether float32, in which tasks compute, neither overflows nor loses every value."""
+    if array.dtype.kind != "f" or array.dtype.itemsize <= 4 or not array.size:
+        return True
+    largest = max(float(array.max()), -float(array.min()))
+    limits = np.finfo(np.float32)
+    return largest == 0 or float(limits.tiny) <= largest <= float(limits.max)
 
 
 @dataclass(frozen=True)

@@ -120,13 +120,21 @@ def _volume(shape=(4, 5, 6), value=1.0):
     return Volume(np.full(shape, value, np.float32), Geometry.from_spacing(shape[:3]), name="scan")
 
 
+def _typed(dtype, value):
+    return Volume(np.full((4, 5, 6), value, dtype), Geometry.from_spacing((4, 5, 6)), name="scan")
+
+
 @pytest.mark.parametrize(
     ("port", "value", "words"),
     [
         (VolumePort("v", "Image"), None, "no volume was given"),
         (VolumePort("v", "Image"), Points([[0, 0, 0]]), "Points was given where a volume"),
         (VolumePort("v", "Image"), _volume((4, 5, 6, 3)), "3 components per voxel; 1 is needed"),
-        (VolumePort("v", "Image", components=(3, 4)), _volume(), "1 components per voxel; 3 or 4"),
+        (VolumePort("v", "Image", components=(3, 4)), _volume(), "1 component per voxel; 3 or 4"),
+        (VolumePort("v", "Image"), _typed(np.complex64, 1 + 2j), "complex"),
+        (VolumePort("v", "Image"), _typed(np.float64, 1e302), "beyond"),
+        (VolumePort("v", "Image"), _typed(np.float64, -1e302), "beyond"),
+        (VolumePort("v", "Image"), _typed(np.float64, 1e-310), "below"),
         (VolumePort("v", "Image"), _volume(value=np.nan), "NaN"),
         (VolumePort("v", "Image"), _volume(value=np.inf), "infinite"),
         (VolumePort("v", "Image", three_d=True), _volume((1, 5, 6)), "single slice"),
@@ -145,6 +153,16 @@ def test_a_wrong_input_gets_one_sentence_that_names_the_port(port, value, words)
 def test_optional_inputs_may_be_missing():
     VolumePort("v", "Image", optional=True).check(None)
     VolumePort("v", "Images", multiple=True, optional=True, minimum_count=2).check([])
+
+
+@pytest.mark.parametrize("value", [0.0, 1e30, 1e-30])
+def test_values_that_single_precision_holds_are_taken(value):
+    VolumePort("v", "Image").check(_typed(np.float64, value))
+
+
+def test_a_port_may_take_anything():
+    VolumePort("v", "Image", allow_nan=True, allow_complex=True).check(_typed(np.complex64, 1j))
+    VolumePort("v", "Image", allow_nan=True).check(_typed(np.float64, 1e302))
 
 
 def test_large_finite_values_are_not_mistaken_for_infinity():
