@@ -21,7 +21,7 @@ _SIGNATURES = {
 
 
 def read(path: Path, spacing_mm=None) -> Volume:
-    """A single slice, or a stack for a multi-page TIFF; colours become components.
+    """A single slice, or a stack for a multi-page TIFF; colours become components, grey saved as colour is grey.
 
     As Slicer loads pictures: columns run to the left, rows to posterior, pages to superior, from the origin.
 
@@ -43,7 +43,7 @@ def read(path: Path, spacing_mm=None) -> Volume:
         raise InputError(
             f"'{path.name}' is a picture without a voxel size; give the size of a pixel in mm (--spacing-mm 0.2)."
         )
-    array = _pixels(path)
+    array = _plain(_pixels(path))
     spacing = spacing_option(spacing_mm, 3 if len(array) > 1 else 2)
     spacing = (*spacing, 1.0)[:3]
     return Volume(array, ras_geometry(np.diag([*spacing, 1.0]), array.shape[:3]), stem_of(path))
@@ -60,6 +60,20 @@ def _pixels(path: Path) -> np.ndarray:
         raise InputError(f"'{path.name}' is a damaged or unsupported picture.") from error
     array = native(sitk.GetArrayFromImage(image))
     return array if image.GetDimension() == 3 else array[None]
+
+
+def _plain(array: np.ndarray) -> np.ndarray:
+    """Pixels without an alpha channel that hides nothing and with one channel where all colours are equal.
+
+    Radiographs are often saved so; what is grey to the eye must be grey to a task.
+    """
+    if array.ndim < 4:
+        return array
+    if array.shape[-1] in (2, 4) and array[..., -1].min() == array[..., -1].max():
+        array = array[..., :-1]
+    if array.shape[-1] in (1, 3) and all(np.array_equal(array[..., 0], array[..., c]) for c in range(array.shape[-1])):
+        array = array[..., 0]
+    return np.ascontiguousarray(array)
 
 
 def parts(value: Volume, path: Path) -> list[Part]:
