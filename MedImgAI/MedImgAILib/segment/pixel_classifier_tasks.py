@@ -180,7 +180,7 @@ class TrainPixelClassifier(_Classifying):
             found = classify(
                 classifier, bank, box, geometry.shape, region, parameters.with_probabilities, context
             )  # fmt: skip
-        measures = _measures(found, classifier, geometry, classes)
+        measures = _measures(found, box, classifier, geometry, classes)
         trained = Text(classifier.to_text(), "Pixel classifier")
         return results(found, classifier, inputs.images[0]) | {"trained": trained, "measures": measures}
 
@@ -232,7 +232,7 @@ class ApplyPixelClassifier(_Classifying):
             found = classify(
                 classifier, bank, box, geometry.shape, region, parameters.with_probabilities, context
             )  # fmt: skip
-        measures = _measures(found, classifier, geometry)
+        measures = _measures(found, box, classifier, geometry)
         return results(found, classifier, inputs.images[0]) | {"measures": measures}
 
 
@@ -250,11 +250,12 @@ def _voxels(box) -> int:
     return int(np.prod([b.stop - b.start for b in box]))
 
 
-def _measures(found, classifier, geometry, painted=None) -> Table:
+def _measures(found, box, classifier, geometry, painted=None) -> Table:
     """One row for each segment that is not background."""
     rows = [n for n in range(len(classifier.segments)) if n not in classifier.background]
-    counts = np.bincount(found.labels.ravel(), minlength=len(classifier.segments) + 1)[1:]
-    sums = np.bincount(found.labels.ravel(), found.entropy.ravel(), minlength=len(counts) + 1)[1:]
+    labels, entropy = found.labels[box].ravel(), found.entropy[box].ravel()
+    counts = np.bincount(labels, minlength=len(classifier.segments) + 1)[1:]
+    sums = np.bincount(labels, entropy, minlength=len(counts) + 1)[1:]
     columns = {"segment": tuple(classifier.segments[n].name for n in rows)}
     if painted is not None:
         columns["painted voxels"] = np.bincount(painted, minlength=len(counts))[rows]

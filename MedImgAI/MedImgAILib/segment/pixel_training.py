@@ -30,8 +30,8 @@ def new_estimator(kind: str, trees: int, seed: int):
 
     if kind == "forest":
         return RandomForestClassifier(
-            trees, max_leaf_nodes=_LEAVES, min_samples_leaf=2, class_weight="balanced", random_state=seed
-        )
+            trees, max_leaf_nodes=_LEAVES, min_samples_leaf=2, class_weight="balanced", random_state=seed, n_jobs=-1,
+        )  # fmt: skip
     if kind == "boosting":
         return HistGradientBoostingClassifier(
             max_iter=trees, max_leaf_nodes=15, min_samples_leaf=5, early_stopping=False, random_state=seed,
@@ -108,7 +108,7 @@ def samples(strokes: Segmentation, geometry: Geometry, context: Context) -> tupl
     """
     ordered = strokes.canonical()
     labels = ordered.labelmap()
-    places = np.argwhere(labels)
+    places = np.stack(np.unravel_index(np.flatnonzero(labels), labels.shape), axis=1)
     classes = labels[tuple(places.T)].astype(int) - 1
     if not ordered.geometry.same_grid(geometry):
         places = np.rint(geometry.ijk(ordered.geometry.ras(places[:, ::-1]))[:, ::-1]).astype(int)
