@@ -1,0 +1,228 @@
+"""Segmentation by a model package."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from ..core import (
+    BooleanParameter,
+    InputError,
+    ModelError,
+    ParameterError,
+    Segmentation,
+    SegmentationPort,
+    TablePort,
+    Task,
+    TextParameter,
+    VolumePort,
+)
+from ..core.model_card import ModelCard, ModelInput, ModelOutput
+from ..core.model_package import ModelPackage
+
+_WINDOW = 96
+"""Voxels along a window's edge where the card names none."""
+
+
+class NetworkSegmentation(Task):
+    """Prepares the images as the package's card says, applies its network and brings the labels back."""
+
+    id = "segment.network"
+    title = "Network from a model package"
+    group = "Segmentation"
+    summary = "Applies a segmentation network from a model package to one or several images of a patient."
+    references = (
+        "Isensee F, Jaeger PF, Kohl SAA, et al. nnU-Net: a self-configuring method for deep learning-based biomedical "
+        "image segmentation. Nat Methods 2021; 18:203-211.",
+    )
+    keywords = ("deep learning", "inference", "sliding window", "model", "MeshNet", "U-Net")
+
+    inputs = (
+        VolumePort(
+            "images", "Images",
+            "One image for each input that the model's card names, in that order or with names that contain theirs.",
+            components=(), multiple=True,
+        ),
+    )  # fmt: skip
+    parameters = (
+        TextParameter("model", "Model", "", "Folder of the model package.", kind="folder"),
+        BooleanParameter(
+            "uncertainty", "Uncertainty", False,
+            "Whether to give the entropy of the class probabilities too: 0 where the network is sure, 1 for a guess.",
+        ),
+        BooleanParameter(
+            "reduced_precision", "Half precision", True,
+            "Whether to compute in half precision on a graphics card, which is faster.", advanced=True,
+        ),
+    )  # fmt: skip
+    outputs = (
+        SegmentationPort("segmentation", "Segments", "What the model finds, on the grid of the first image."),
+        VolumePort("entropy", "Uncertainty", "Entropy relative to that of chance, 0…1.", optional=True),
+        TablePort("measures", "Sizes", "Volume of each segment in mL and, with uncertainty, its mean entropy."),
+    )
+
+    requirements = ("torch>=2.2", "safetensors>=0.4")
+    uses_device = True
+    orientation_tolerance = 1e-2
+    """Rounding in the resampling decides where two classes are all but equal."""
+
+    def validate(self, inputs, parameters):
+        if not parameters.model:
+            raise ParameterError("Model: no folder was given; choose a model package.")
+        card = ModelPackage.load(parameters.model).card
+        if not card.outputs or card.outputs[0].kind != "segmentation":
+            raise ModelError(f"The model '{card.title}' does not give segments; choose one for segmentation.")
+        match_inputs(inputs.images, card)
+
+    def example(self):
+        from ..core.examples import example_volume
+
+        return {"images": [example_volume()]}, {"model": str(_example_package())}
+
+    def run(self, inputs, parameters, context):
+        package = ModelPackage.load(parameters.model)
+        card = package.card
+        images = match_inputs(inputs.images, card)
+        context.used_model(f"{card.id} {card.version}", card.weights_sha256)
+        with context.part(0.0, 0.15) as part:
+            part.progress(0.0, "Preparing the images")
+            array, first = _prepared(images, card, part)
+        with context.part(0.15, 0.9) as part:
+            result = _infer(package, array, parameters, part)
+        with context.part(0.9, 1.0) as part:
+            part.progress(0.0, "Bringing the result back")
+            image = images[0]
+            labels = first.back(result.labels)
+            part.progress(0.6)
+            segmentation = Segmentation.from_labels(labels, image.geometry, card.outputs[0].segments, card.title)
+            entropy = None
+            if result.entropy is not None:
+                entropy = image.with_array(first.back(result.entropy), name=f"{image.name} uncertainty")
+        return {
+            "segmentation": segmentation,
+            "entropy": entropy,
+            "measures": _measures(segmentation, entropy),
+        }
+
+
+def match_inputs(images, card: ModelCard) -> list:
+    """The images in the order of the card's inputs, by name where each name fits exactly one.
+
+    Raises
+    ------
+    InputError
+        If there are too few or too many, or one has the wrong number of components.
+    """
+    if len(images) != len(card.inputs):
+        wanted = ", ".join(f"{i.name} ({i.modality})" for i in card.inputs)
+        raise InputError(f"The model '{card.title}' takes {len(card.inputs)} images, not {len(images)}: {wanted}.")
+    fits = [[v for v in images if i.name.lower() in v.name.lower()] for i in card.inputs]
+    by_name = all(len(f) == 1 for f in fits) and len({id(f[0]) for f in fits}) == len(images)
+    result = [f[0] for f in fits] if by_name else list(images)
+    for volume, wanted in zip(result, card.inputs):
+        if volume.components != wanted.channels:
+            raise InputError(
+                f"{volume.label} has {volume.components} components per voxel; the model's input '{wanted.name}' "
+                f"takes {wanted.channels}."
+            )
+    return result
+
+
+def _prepared(images, card: ModelCard, context):
+    from .preparation import prepare
+
+    arrays, first = [], None
+    for number, (volume, wanted) in enumerate(zip(images, card.inputs)):
+        if wanted.modality == "CT" and volume.units not in ("", "HU"):
+            context.warn(f"{volume.label} is in {volume.units}, but the model expects CT in HU.")
+        if wanted.modality == "CT" and volume.array.min() >= 0:
+            context.warn(f"{volume.label} has no negative values; the model expects CT in HU.")
+        with context.part(number / len(images), (number + 1) / len(images)) as part:
+            one = prepare(volume, wanted, part, first.geometry if first else None)
+        if wanted.spacing_mm is not None and (volume.geometry.spacing > 3 * max(wanted.spacing_mm)).any():
+            context.warn(f"{volume.label} is much coarser than the images that the model was trained on.")
+        first = first or one
+        arrays.append(one.array)
+    return np.concatenate(arrays), first
+
+
+def _infer(package: ModelPackage, array, parameters, context):
+    import torch
+
+    from .sliding_window import Plan, infer
+
+    rules = package.card.inference
+    window = None
+    if rules.mode == "sliding_window":
+        window = rules.window[::-1] if rules.window else (_WINDOW,) * 3
+        window = (1, *window[1:]) if rules.dimensions == 2 else window
+    elif rules.dimensions == 2:
+        window = (1, *array.shape[2:])
+    plan = Plan(
+        window, rules.overlap, reduced_precision=parameters.reduced_precision, activation=rules.activation,
+        threshold=rules.threshold, entropy=parameters.uncertainty, dimensions=rules.dimensions,
+    )  # fmt: skip
+    torch.manual_seed(context.seed)
+    result = infer(package.network(context.device), array, plan, context, context.device)
+    known = {s.label for s in package.card.outputs[0].segments}
+    if not set(np.unique(result.labels).tolist()) - {0} <= known:
+        raise ModelError(f"The network of '{package.card.id}' gives labels that its card does not name.")
+    return result
+
+
+def _measures(segmentation: Segmentation, entropy):
+    from ..core import Table
+
+    labels, milliliters = segmentation.layers[0], segmentation.geometry.voxel_volume_mm3 / 1000
+    most = max(s.label for s in segmentation.segments) + 1
+    counts = np.bincount(labels.reshape(-1), minlength=most)
+    picked = [s.label for s in segmentation.segments]
+    columns = {"segment": tuple(s.name for s in segmentation.segments), "volume": counts[picked] * milliliters}
+    if entropy is not None:
+        sums = np.bincount(labels.reshape(-1), entropy.array.reshape(-1), minlength=most)
+        columns["entropy"] = (sums / np.maximum(counts, 1))[picked]
+    return Table(columns, f"{segmentation.name} sizes", {"volume": "mL"})
+
+
+_example_folder: tempfile.TemporaryDirectory | None = None
+
+
+def _example_package() -> Path:
+    """A tiny network in a temporary folder: bright is one class, very bright another, judged on a neighbourhood."""
+    global _example_folder
+    if _example_folder is not None:
+        return Path(_example_folder.name) / "model"
+    import torch
+
+    from ..core.model_inference import Inference
+    from ..core.model_intensity import Intensity
+    from .anatomy import segments
+
+    network = torch.nn.Conv3d(1, 3, 3, padding=1)
+    with torch.no_grad():
+        # Unequal along the axes, so that a wrong order shows; the classes win below, between and above two values.
+        kernel = torch.rand((3, 3, 3), generator=torch.Generator().manual_seed(1))
+        network.weight[:] = kernel / kernel.sum() * torch.tensor([0.0, 10.0, 20.0]).reshape(3, 1, 1, 1, 1)
+        network.bias[:] = torch.tensor([0.0, -4.0, -12.0])
+    card = ModelCard(
+        id="example",
+        version="1.0.0",
+        title="Example",
+        task="segmentation",
+        inputs=(ModelInput("image", "MR", 1, (1.57, 1.57, 1.57), "LPS", Intensity("percentiles", lower=1, upper=99)),),
+        outputs=(ModelOutput("segmentation", "segmentation", segments("Grey matter", "White matter")),),
+        architecture="torch.Conv3d",
+        arguments={"in_channels": 1, "out_channels": 3, "kernel_size": 3, "padding": 1},
+        inference=Inference(window=(16, 16, 16)),
+        license="Apache-2.0",
+        citation="None.",
+        training_data="None; its numbers were chosen; the spacing makes no voxel centres fall on borders.",
+        intended_use="Tests.",
+        limits="It knows nothing.",
+    )
+    folder = tempfile.TemporaryDirectory(prefix="medimgai-example-")
+    ModelPackage.create(Path(folder.name) / "model", card, network.state_dict())
+    _example_folder = folder
+    return Path(folder.name) / "model"
