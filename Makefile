@@ -36,7 +36,7 @@ $(VENV)/.bench-%: $(VENV)/.test Testing/requirements/bench-%.txt
 	@touch $@
 
 demo: $(VENV)/.run
-	@$(PY) Demo/run_demo.py $(if $(INPUT),--input "$(INPUT)")
+	@$(PY) Demo/run_demo.py $(if $(INPUT),--input "$(INPUT)") $(if $(SPACING_MM),--spacing-mm "$(SPACING_MM)")
 
 test: $(VENV)/.test
 	@$(PY) -m pytest -m "not slow"

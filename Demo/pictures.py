@@ -49,8 +49,6 @@ def draw_slice(axes, volume: Volume, plane="axial", ras=None, window=None, overl
     else:
         low, high = window or np.percentile(image.array[:: max(1, image.array.shape[0] // 32)], (1, 99.5))
         axes.imshow(picture, cmap=cmap, vmin=low, vmax=high, interpolation="bilinear")
-    spacing = np.delete(image.geometry.spacing_kji, axis)
-    axes.set_aspect(spacing[0] / spacing[1])
     for segmentation, name, color in overlays:
         start = [0, 0, 0]
         shape = list(image.geometry.shape)
@@ -68,6 +66,9 @@ def draw_slice(axes, volume: Volume, plane="axial", ras=None, window=None, overl
                     layer = np.zeros((*mask.shape, 4))
                     layer[mask] = (*_rgb(edge), 0.35)
                     axes.imshow(layer, interpolation="nearest")
+    # After the last imshow, which makes pixels square.
+    spacing = np.delete(image.geometry.spacing_kji, axis)
+    axes.set_aspect(spacing[0] / spacing[1])
     left, right, top, bottom = marks
     style = {"color": "#ffd27a", "fontsize": 8, "transform": axes.transAxes, "weight": "bold"}
     axes.text(0.015, 0.5, left, va="center", **style)

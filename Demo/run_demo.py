@@ -1,6 +1,6 @@
 """The headless demo: raw data to report, through all three modules, on real images.
 
-``python Demo/run_demo.py [--input FILE] [--output FOLDER]``; ``make demo`` sets up what it needs.
+``python Demo/run_demo.py [--input FILE [--spacing-mm MM]] [--output FOLDER]``; ``make demo`` sets up what it needs.
 """
 
 from __future__ import annotations
@@ -26,19 +26,20 @@ from report import Report  # noqa: E402
 def main(argv=None) -> int:
     parser = argparse.ArgumentParser(description="Run the MedImgAI pipeline on real images.")
     parser.add_argument("--input", type=Path, help="an image of your own instead of the demo's")
+    parser.add_argument("--spacing-mm", metavar="MM", help="size of a pixel of a picture, as 0.2 or 0.2,0.3")
     parser.add_argument("--output", type=Path, default=ROOT / "demo-output")
     arguments = parser.parse_args(argv)
     from demo_data import FetchError
 
     try:
-        run(arguments.input, arguments.output.resolve())
+        run(arguments.input, arguments.output.resolve(), arguments.spacing_mm)
     except (MedImgAIError, FetchError) as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
     return 0
 
 
-def run(own_image: Path | None, output: Path):
+def run(own_image: Path | None, output: Path, spacing_mm: str | None = None):
     """Run the story and replace ``output`` with its results once everything has succeeded."""
     start = time.perf_counter()
     if own_image is None:
@@ -47,7 +48,7 @@ def run(own_image: Path | None, output: Path):
         files = fetch(ROOT / "build/demo-data")
         cases, pipeline, report = _demo_story(files)
     else:
-        cases, pipeline, report = _own_story(own_image)
+        cases, pipeline, report = _own_story(own_image, spacing_mm)
     work = Path(tempfile.mkdtemp(prefix=".demo-", dir=output.parent))
     try:
         with pipeline.step("Write volumes, segmentations, scene and report", "files"):
@@ -90,7 +91,7 @@ def _demo_story(files):
     return cases, pipeline, report
 
 
-def _own_story(path: Path):
+def _own_story(path: Path, spacing_mm: str | None = None):
     import own_image
 
     pipeline = Pipeline(own_image.STEPS + 1)
@@ -99,7 +100,7 @@ def _own_story(path: Path):
         "Your image went through reconstruction of simulated raw data, enhancement, segmentation, registration of a "
         "moved copy, fusion and comparison. Every picture below comes from this run.",
     )
-    return {path.name.split(".")[0] or "Image": own_image.run(path, pipeline, report)}, pipeline, report
+    return {path.name.split(".")[0] or "Image": own_image.run(path, pipeline, report, spacing_mm)}, pipeline, report
 
 
 def _write_files(cases: dict, folder: Path):
