@@ -20,6 +20,8 @@ from . import worker_supervisor
 _MOST_LINES = 2000
 """Lines of native output passed on per job; a library that prints more is heard no further."""
 _LONGEST_LINE = 2000
+_SUPERVISOR_FLAGS = () if os.name == "nt" else ("-S",)
+"""Without site-packages it starts sooner; on Windows Slicer's sitecustomize is what makes ctypes find its libraries."""
 
 
 def environment() -> dict[str, str]:
@@ -57,7 +59,7 @@ class WorkerProcess:
         self.lines_left = _MOST_LINES
         options = {"creationflags": 0x08000000} if os.name == "nt" else {"start_new_session": True}
         self._popen = subprocess.Popen(
-            [sys.executable, "-S", worker_supervisor.__file__, *map(str, roots)],
+            [sys.executable, *_SUPERVISOR_FLAGS, worker_supervisor.__file__, *map(str, roots)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
