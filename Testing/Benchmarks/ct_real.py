@@ -59,7 +59,8 @@ def outer_edge_width(image: np.ndarray) -> float:
         if not inside.any():
             continue
         edge = r[np.flatnonzero(inside)[-1]]
-        profile_r = np.arange(edge - 15, edge + 15, 0.25)
+        # Far enough to hold both steps of an edge that a wrong centre has doubled.
+        profile_r = np.arange(edge - 40, edge + 40, 0.25)
         points = [middle[0] + profile_r * np.sin(angle), middle[1] + profile_r * np.cos(angle)]
         widths.append(quality.edge_width(profile_r, map_coordinates(image, points, order=1)))
     return float(np.median(widths))

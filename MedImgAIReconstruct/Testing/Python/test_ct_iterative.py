@@ -32,7 +32,7 @@ def error(image, truth):
     return float(np.linalg.norm(image - truth) / np.linalg.norm(truth))
 
 
-@pytest.mark.parametrize(("name", "method", "count"), [("SIRT", iterative.sirt, 50), ("CGLS", iterative.cgls, 4)])
+@pytest.mark.parametrize(("name", "method", "count"), [("SIRT", iterative.sirt, 50), ("CGLS", iterative.cgls, 3)])
 def test_iterates_are_astras(head, name, method, count):
     astra = pytest.importorskip("astra")
     data, projector, _ = head
@@ -64,7 +64,7 @@ def test_residual_falls_and_image_nears_the_truth(head, task):
     result = run(task, {"projections": data}, iterations=20)
     residual = result["objective"].columns["relative residual"]
     assert residual[-1] < 0.3 * residual[0]
-    assert error(result["volume"].array, truth) < 0.45
+    assert error(result["volume"].array, truth) < 0.5
     assert result["plot"].table.rows == 20
     if task is not CGLS:
         assert result["volume"].array.min() >= 0
