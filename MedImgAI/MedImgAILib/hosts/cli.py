@@ -19,7 +19,6 @@ from ..core import (
     MissingPackageError,
     OutputError,
     ParameterError,
-    Plot,
     Table,
     Text,
     registry,
@@ -140,6 +139,7 @@ def _run(task, arguments: Arguments, reporter: Reporter) -> int:
     from .files import write_files
 
     parameters = task.checked_parameters(arguments.parameters)
+    _warn_of_unused(task, arguments.parameters, parameters, reporter)
     _check_outputs(task, arguments.outputs)
     task.require_packages()
     inputs = _read_inputs(task, arguments)
@@ -151,10 +151,23 @@ def _run(task, arguments: Arguments, reporter: Reporter) -> int:
     written = write_files([(outputs[name], path) for name, path in arguments.outputs.items()])
     for path in written:
         reporter.written(path)
-    shown = {n: v for n, v in outputs.items() if n not in arguments.outputs and isinstance(v, (Table, Text, Plot))}
-    for value in shown.values():
-        _print(value, shown.values())
+    for name, value in outputs.items():
+        if name not in arguments.outputs and isinstance(value, (Table, Text)):
+            _print(value)
     return OK
+
+
+def _warn_of_unused(task, given: dict, values: dict, reporter: Reporter):
+    """A parameter that another one switches off would otherwise be ignored without a word."""
+    from ..runners import Log
+
+    known = {p.name: p for p in task.parameters}
+    for name in given:
+        if not known[name].is_enabled(values):
+            other, needed = known[name].enabled_when
+            options = " or ".join(str(n) for n in needed)
+            message = f"{known[name].title} has no effect; it counts only if --{other.replace('_', '-')} is {options}."
+            reporter.event(Log(logging.WARNING, message))
 
 
 def _check_outputs(task, outputs: dict[str, Path]):
@@ -166,6 +179,8 @@ def _check_outputs(task, outputs: dict[str, Path]):
         names = ", ".join(f"--{name.replace('_', '-')}" for name in ports)
         raise OutputError(f"No result was asked for; give a file for at least one of: {names}.")
     for name, path in outputs.items():
+        if path.is_dir():
+            raise OutputError(f"'{path}' is a folder; give the name of a file in it.")
         check_suffix(path, ports[name])
         check_writable(path)
 
@@ -227,11 +242,9 @@ def _runner(name: str):
     return InProcessRunner()
 
 
-def _print(value, shown):
+def _print(value):
     """A result without a file on standard output: tables as CSV, texts as they are."""
     from .files.tables import delimited
 
-    if isinstance(value, Plot) and any(table is value.table for table in shown):
-        return
-    text = value.text if isinstance(value, Text) else delimited(value.table if isinstance(value, Plot) else value)
+    text = value.text if isinstance(value, Text) else delimited(value)
     print(text, end="" if text.endswith("\n") else "\n")

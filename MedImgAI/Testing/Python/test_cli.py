@@ -14,11 +14,14 @@ from MedImgAILib.core import (
     InputError,
     IntegerParameter,
     OutputError,
+    Plot,
+    PlotPort,
     Points,
     RangeParameter,
     Segment,
     Segmentation,
     SegmentationPort,
+    Series,
     Table,
     TablePort,
     Task,
@@ -53,12 +56,14 @@ class Mixed(Task):
         BooleanParameter("fill_holes", "Fill holes", False),
         ChoiceParameter("mode", "Mode", "mean", choices={"mean": "Mean", "sum": "Sum 100 %"}),
         TextParameter("note", "Note", ""),
+        IntegerParameter("terms", "Terms", 2, minimum=1, maximum=9, enabled_when=("mode", ("sum",))),
     )
     outputs = (
         VolumePort("result", "Result", optional=True),
         SegmentationPort("segmentation", "Segmentation", optional=True),
         TablePort("measures", "Measures", optional=True),
         TextPort("report", "Report", optional=True),
+        PlotPort("curve", "Curve", optional=True),
     )
 
     def run(self, inputs, parameters, context):
@@ -78,6 +83,7 @@ class Mixed(Task):
                 {"mean": [float(total.mean())], "low": [parameters.value_range[0]]}, units={"mean": "HU"}
             ),
             "report": None if parameters.note == "silent" else Text(f"mode {parameters.mode}"),
+            "curve": Plot(Table({"bin": np.arange(500)}), (Series("bin"),)),
         }
 
 
@@ -309,3 +315,24 @@ def test_points_and_errors_of_inputs_come_before_anything_runs(mixed, images, tm
     monkeypatch.setattr(Mixed, "run", lambda *a: pytest.fail("it ran"))
     monkeypatch.setattr(Mixed, "validate", lambda self, i, p: (_ for _ in ()).throw(InputError("No.")))
     assert cli.main([mixed.id, "--images", *images, "--output", str(tmp_path / "o.nrrd")]) == 2
+
+
+def test_a_parameter_that_is_switched_off_gets_a_warning(mixed, images, tmp_path, capsys):
+    argv = ["test.mixed", "--images", *images, "--output", str(tmp_path / "o.nrrd"), "--terms", "3"]
+    assert cli.main(argv) == 0
+    assert "Warning: Terms has no effect; it counts only if --mode is sum.\n" in capsys.readouterr().err
+    assert cli.main([*argv, "--mode", "sum"]) == 0
+    assert "no effect" not in capsys.readouterr().err
+
+
+def test_a_plot_is_written_only_when_asked_for(mixed, images, tmp_path, capsys):
+    argv = ["test.mixed", "--images", *images, "--output", str(tmp_path / "o.nrrd")]
+    assert cli.main(argv) == 0
+    assert "499" not in capsys.readouterr().out
+    assert cli.main([*argv, "--curve", str(tmp_path / "c.csv")]) == 0
+    assert (tmp_path / "c.csv").read_text().splitlines()[-1] == "499"
+
+
+def test_a_folder_is_no_output(mixed, images, tmp_path, capsys):
+    assert cli.main(["test.mixed", "--images", *images, "--result", str(tmp_path)]) == 2
+    assert "is a folder" in sentence(capsys) and made(tmp_path) == set()
