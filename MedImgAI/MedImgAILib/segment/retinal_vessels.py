@@ -95,7 +95,8 @@ class RetinalVessels(Task):
         even = locally_normalised(green, inside, _BACKGROUND * unit)
         context.progress(0.2, "Looking for lines")
         with context.part(0.2, 0.9):
-            ridges = dark_ridges(even, np.array(_HALF_WIDTHS) * unit, context)
+            # A filter narrower than a pixel sees noise only.
+            ridges = dark_ridges(even, np.maximum(np.array(_HALF_WIDTHS) * unit, 1.0), context)
         # Padded, because where the photograph cuts the field of view off there is a border, too.
         depth = distance_transform_edt(np.pad(inside, 1))[1:-1, 1:-1]
         ridges[depth <= _RIM * unit] = 0

@@ -15,7 +15,7 @@ def field_of_view(brightness: np.ndarray) -> np.ndarray:
     """(J, I) bool: the lit disc of a fundus photograph; everything if there is no dark border."""
     from scipy.ndimage import binary_fill_holes, gaussian_filter, label
 
-    smooth = gaussian_filter(brightness.astype(np.float32), 2.0, mode="nearest")
+    smooth = gaussian_filter(brightness.astype(np.float32), 0.002 * max(brightness.shape), mode="nearest")
     lit = smooth > 0.15 * np.percentile(smooth, 95)
     numbers, count = label(lit)
     if count:
