@@ -66,7 +66,23 @@ class Resample(Task):
         if inputs.segmentation is not None:
             with context.part(share, 1.0) as part:
                 outputs["segments"] = resample_segmentation(inputs.segmentation, grid, inputs.transform, part)
+        self._warn_of_nothing(inputs, outputs, parameters.outside, context)
         return outputs
+
+    @staticmethod
+    def _warn_of_nothing(inputs, outputs, outside, context):
+        """A result without content nearly always comes from a wrong header, reference or transform."""
+        missed = []
+        if "resampled" in outputs:
+            before, after = inputs.image, outputs["resampled"].array
+            if (after == outside).all() and not (before.array == outside).all():
+                missed.append(before.label)
+        if "segments" in outputs:
+            before, after = inputs.segmentation, outputs["segments"]
+            if any(a.any() for a in before.layers) and not any(a.any() for a in after.layers):
+                missed.append(before.label)
+        for label in missed:
+            context.warn(f"Nothing of {label[0].lower()}{label[1:]} lies on the reference's grid; the result is empty.")
 
     def example(self):
         from MedImgAILib.core.examples import example_geometry, example_segmentation, example_volume

@@ -101,3 +101,17 @@ def test_what_cannot_be_resampled_is_refused():
     with pytest.raises(InputError, match="'holes' contains NaN"):
         resample({"reference": image, "image": broken}, interpolation="cubic")
     resample({"reference": broken, "image": broken}, interpolation="linear")
+
+
+def test_a_result_without_content_gets_a_warning():
+    class Listening(Context):
+        def on_log(self, level, message):
+            heard.append(message)
+
+    heard, away = [], np.eye(4)
+    away[0, 3] = 5000
+    inputs = {"reference": example_volume(), "image": example_volume("scan"), "segmentation": example_segmentation()}
+    Resample().execute(inputs, {}, Listening())
+    assert heard == []
+    Resample().execute(inputs | {"transform": LinearTransform(away)}, {}, Listening())
+    assert len(heard) == 2 and heard[0].startswith("Nothing of volume 'scan' lies") and "egmentation" in heard[1]
