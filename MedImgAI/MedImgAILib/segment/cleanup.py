@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..core import Geometry
+from ..core import Geometry, InputError
+
+_LARGEST_BALL = 1 << 23
+"""Voxels of the box around a ball; more would take gigabytes and minutes."""
 
 
 def ball(geometry: Geometry, radius_mm: float) -> np.ndarray:
-    """(k, j, i) bool: the voxels whose centres lie within ``radius_mm`` of the middle one."""
+    """(k, j, i) bool: the voxels whose centres lie within ``radius_mm`` of the middle one.
+
+    Raises
+    ------
+    InputError
+        If that is an absurd number of voxels, as millimetres are in micro-CT.
+    """
     # Bound each index by the ball's extent along it; rows of the inverse are the index gradients (1/mm).
     reach = np.floor(radius_mm * np.linalg.norm(geometry.ras_to_ijk[:3, :3], axis=1) + 1e-6).astype(int)
+    if np.prod(2.0 * reach + 1) > _LARGEST_BALL:
+        raise InputError(
+            f"A radius of {radius_mm:g} mm is {reach.max()} voxels of this image, too many to compute with; choose a "
+            f"smaller one (the voxels measure {geometry.spacing.min():.3g} mm)."
+        )
     i, j, k = (np.arange(-r, r + 1) for r in reach)
     kk, jj, ii = np.meshgrid(k, j, i, indexing="ij")
     offsets = np.stack([ii, jj, kk], axis=-1) @ geometry.ijk_to_ras[:3, :3].T

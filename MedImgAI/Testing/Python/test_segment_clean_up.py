@@ -155,3 +155,11 @@ def test_unknown_segment_and_sheared_axes_are_refused_and_an_empty_one_is_report
     matrix[0, 2] = 0.8
     with pytest.raises(InputError, match="sheared axes; use median"):
         clean(ball_mask(), grid=Geometry(matrix, geometry().shape), smoothing="joint")
+
+
+def test_millimetres_that_are_hundreds_of_voxels_get_a_sentence():
+    """Micro-CT: a default radius would be a ball of a hundred million voxels."""
+    grid = Geometry.from_spacing((20, 24, 26), (0.01, 0.01, 0.01))
+    labels = np.ones(grid.shape, np.uint8)
+    with pytest.raises(InputError, match="2 mm is 200 voxels.*choose a smaller one"):
+        clean(labels, grid=grid, smoothing="median", smoothing_mm=2.0)
