@@ -76,13 +76,13 @@ class Resample(Task):
         if "resampled" in outputs:
             before, after = inputs.image, outputs["resampled"].array
             if (after == outside).all() and not (before.array == outside).all():
-                missed.append(before.label)
+                missed.append(before.in_sentence)
         if "segments" in outputs:
             before, after = inputs.segmentation, outputs["segments"]
             if any(a.any() for a in before.layers) and not any(a.any() for a in after.layers):
-                missed.append(before.label)
+                missed.append(before.in_sentence)
         for label in missed:
-            context.warn(f"Nothing of {label[0].lower()}{label[1:]} lies on the reference's grid; the result is empty.")
+            context.warn(f"Nothing of {label} lies on the reference's grid; the result is empty.")
 
     def example(self):
         from MedImgAILib.core.examples import example_geometry, example_segmentation, example_volume

@@ -15,6 +15,15 @@ from .geometry import Geometry, reorder_array
 from .terminology import TISSUE, Terminology
 
 
+class Labelled:
+    """What messages call a thing."""
+
+    @property
+    def in_sentence(self) -> str:
+        """Its ``label`` within a sentence: in lower case but for the user's own name."""
+        return self.label[0].lower() + self.label[1:]
+
+
 @dataclass(frozen=True, eq=False)
 class Display:
     """How a volume is best shown: window and level in its unit, a Slicer colour node name, interpolation."""
@@ -26,7 +35,7 @@ class Display:
 
 
 @dataclass(frozen=True, eq=False)
-class Volume:
+class Volume(Labelled):
     """An image with its place in the patient.
 
     Parameters
@@ -127,7 +136,7 @@ class Segment:
 
 
 @dataclass(frozen=True, eq=False)
-class Segmentation:
+class Segmentation(Labelled):
     """Label images on one grid with a table of segments.
 
     Parameters
@@ -215,7 +224,7 @@ class Segmentation:
 
 
 @dataclass(frozen=True, eq=False)
-class Points:
+class Points(Labelled):
     """Labelled positions: (N, 3) RAS in mm, as Slicer's point list."""
 
     positions: np.ndarray
@@ -246,7 +255,7 @@ class Points:
 
 
 @dataclass(frozen=True, eq=False)
-class Table:
+class Table(Labelled):
     """Named columns of equal length; numbers as 1-D arrays, texts as tuples of str.
 
     ``units`` maps a column to its unit where it has one.
@@ -290,7 +299,7 @@ class Series:
 
 
 @dataclass(frozen=True, eq=False)
-class Plot:
+class Plot(Labelled):
     """A chart of columns of a table."""
 
     table: Table
@@ -315,7 +324,7 @@ class Plot:
 
 
 @dataclass(frozen=True, eq=False)
-class Text:
+class Text(Labelled):
     """A text result (a report, a summary)."""
 
     text: str
@@ -329,7 +338,7 @@ class Text:
 
 
 @dataclass(frozen=True, eq=False)
-class Sequence:
+class Sequence(Labelled):
     """Volumes on one grid along an index: time in ms, b-value, echo time.
 
     ``values`` has one number per item; ``index_name`` and ``index_unit`` say what it is.
@@ -348,7 +357,7 @@ class Sequence:
         if not items or len(values) != len(items):
             raise InputError(f"A sequence of {len(items)} volumes has {len(values)} index values.")
         if any(not item.geometry.same_grid(items[0].geometry) for item in items):
-            raise InputError(f"The volumes of {self.label.lower()} lie on different grids.")
+            raise InputError(f"The volumes of {self.in_sentence} lie on different grids.")
         object.__setattr__(self, "items", items)
         object.__setattr__(self, "values", values)
 

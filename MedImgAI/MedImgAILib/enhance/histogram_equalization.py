@@ -61,5 +61,5 @@ class HistogramEqualization(Task):
         for segment in region.segments:
             mask |= region.mask(segment)
         if not mask.any():
-            raise InputError(f"{inputs.region.label} covers no voxel of {inputs.image.label.lower()}.")
+            raise InputError(f"{inputs.region.label} covers no voxel of {inputs.image.in_sentence}.")
         return inputs.image.array[mask]

@@ -130,7 +130,7 @@ class N4(Task):
         for segment in inside.segments:
             mask |= inside.mask(segment)
         if not (mask & positive).any():
-            raise InputError(f"{inputs.mask.label} covers no voxel of {image.label.lower()} with positive intensity.")
+            raise InputError(f"{inputs.mask.label} covers no voxel of {image.in_sentence} with positive intensity.")
         return mask & positive
 
 

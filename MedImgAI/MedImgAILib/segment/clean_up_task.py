@@ -97,7 +97,7 @@ class CleanUp(Task):
                 raise InputError("Seeds: no points were given to tell which parts to keep; place some or keep another.")
             inside = inputs.segmentation.geometry.contains(inputs.seeds.positions)
             if not inside.any():
-                raise InputError(f"Seeds: no point lies inside the grid of {inputs.segmentation.label.lower()}.")
+                raise InputError(f"Seeds: no point lies inside the grid of {inputs.segmentation.in_sentence}.")
         if parameters.smoothing in ("gaussian", "joint") and not inputs.segmentation.geometry.is_orthogonal:
             raise InputError(f"{inputs.segmentation.label} has sheared axes; use median, opening or closing instead.")
 

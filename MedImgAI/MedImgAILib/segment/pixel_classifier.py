@@ -179,7 +179,7 @@ def prepared_images(images, context: Context) -> list[Volume]:
     for image in images[1:]:
         ordered = image.canonical()
         if not ordered.geometry.same_grid(first.geometry):
-            context.log(f"{image.label} is interpolated on the grid of {images[0].label.lower()}.")
+            context.log(f"{image.label} is interpolated on the grid of {images[0].in_sentence}.")
             ordered = resample_volume(ordered, first.geometry, "linear")
         result.append(ordered)
     return result

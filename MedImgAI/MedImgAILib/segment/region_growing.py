@@ -118,7 +118,7 @@ class RegionGrowing(Task):
         inside = inputs.image.geometry.contains(inputs.seeds.positions)
         if not inside.all():
             outside = ", ".join(f"'{inputs.seeds.labels[n]}'" for n in np.flatnonzero(~inside))
-            raise InputError(f"Seeds: {outside} lies outside {inputs.image.label.lower()}; move or remove it.")
+            raise InputError(f"Seeds: {outside} lies outside {inputs.image.in_sentence}; move or remove it.")
 
     def run(self, inputs, parameters, context):
         image = inputs.image

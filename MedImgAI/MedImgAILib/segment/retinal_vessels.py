@@ -102,7 +102,7 @@ class RetinalVessels(Task):
         ridges[depth <= _RIM * unit] = 0
         vessels = hysteresis(ridges, parameters.threshold, _SURE * parameters.threshold, _SMALLEST * unit**2)
         if not vessels.any():
-            context.warn(f"No vessel was found in {image.label.lower()}; lower the threshold.")
+            context.warn(f"No vessel was found in {image.in_sentence}; lower the threshold.")
 
         def restored(values):
             values = ordered.with_array(np.expand_dims(values, flat))

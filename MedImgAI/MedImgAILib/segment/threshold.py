@@ -102,7 +102,7 @@ class Threshold(Task):
             labels ^= 1
         segments = _classes(parameters.segment, len(cuts)) if several else [new_segment(parameters.segment)]
         if not labels.any():
-            context.warn(f"No voxel of {image.label.lower()} passes the threshold; the segment is empty.")
+            context.warn(f"No voxel of {image.in_sentence} passes the threshold; the segment is empty.")
         result = Segmentation.from_labels(labels, image.geometry, segments)
         context.progress(0.8, "Measuring")
         limits = {"lowest": low, "highest": high} if ranged else {"threshold": cuts[0]}

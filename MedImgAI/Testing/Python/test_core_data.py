@@ -242,3 +242,10 @@ def test_context_parts_nest_and_clip():
         context.progress(-1)
     context.progress(0.9)
     assert seen == [0.4, 0.6, 0.2, 0.9]
+
+
+def test_a_sentence_keeps_the_users_spelling():
+    geometry = Geometry.from_spacing((1, 2, 3))
+    volume = Volume(np.zeros((1, 2, 3)), geometry, name="MRHead")
+    assert (volume.label, volume.in_sentence) == ("Volume 'MRHead'", "volume 'MRHead'")
+    assert Segmentation((), geometry, ()).in_sentence == "the segmentation"

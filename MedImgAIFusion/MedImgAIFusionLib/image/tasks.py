@@ -45,7 +45,7 @@ def on_grid(volume: Volume, reference: Volume, context) -> tuple[Volume, np.ndar
     covered = volume.with_array(np.ones(volume.geometry.shape, np.uint8))
     covered = resample_volume(covered, reference.geometry, "nearest").array > 0
     if not covered.any():
-        raise InputError(f"{volume.label} does not overlap {reference.label.lower()}; register the images first.")
+        raise InputError(f"{volume.label} does not overlap {reference.in_sentence}; register the images first.")
     lowest = float(volume.array.min())
     return resample_volume(volume, reference.geometry, "linear", outside=lowest, context=context), covered
 

@@ -101,7 +101,7 @@ def register(fixed, moving, to_moving: np.ndarray, options: Options, context: Co
             images = list(pool.map(lambda side: _on_grid(side, number, grid), sides))  # noqa: B023
             if number == 0 and (images[0][1] * images[1][1]).mean() < 0.05:
                 raise InputError(
-                    f"{moving.label} and {fixed.label.lower()} do not overlap where the start puts them; "
+                    f"{moving.label} and {fixed.in_sentence} do not overlap where the start puts them; "
                     "align them linearly first or give a start transform."
                 )
             maps = [fields.on_grid(m, grid.shape) for m in maps]

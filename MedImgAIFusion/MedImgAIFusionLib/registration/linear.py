@@ -128,7 +128,7 @@ def register(fixed_volume, moving_volume, options: Options, context: Context, ma
         starts = _starts(options.search, fixed, moving, begin, few, context)
         if len(starts) == 1 and quick(begin)[3] < options.least_overlap:
             raise InputError(
-                f"{moving_volume.label} and {fixed_volume.label.lower()} do not overlap where their headers put them; "
+                f"{moving_volume.label} and {fixed_volume.in_sentence} do not overlap where their headers put them; "
                 "use the global search or give a start transform."
             )
         best = []

@@ -69,7 +69,7 @@ def build(volume: Volume, mask: Segmentation | None, frame: np.ndarray, spacings
         raise InputError(f"{volume.label} has complex voxels; register its magnitude.")
     inside = None if mask is None else _mask_on(mask, volume).astype(np.float32)
     if inside is not None and not inside.any():
-        raise InputError(f"{mask.label} has no voxel inside {volume.label.lower()}; choose a mask that covers it.")
+        raise InputError(f"{mask.label} has no voxel inside {volume.in_sentence}; choose a mask that covers it.")
     if inside is not None:
         inside = Volume(inside, volume.geometry).canonical().array
     volume = volume.canonical()

@@ -123,7 +123,7 @@ class CompareReconstructions(Task):
         i, j, k = image.geometry.ijk(points.positions[0])
         slice_number = int(np.rint(k))
         if not image.geometry.contains(points.positions[0]):
-            raise InputError(f"{points.label} does not lie inside {image.label.lower()}; move the point.")
+            raise InputError(f"{points.label} does not lie inside {image.in_sentence}; move the point.")
         spacing = image.geometry.spacing
         bin_mm = float(spacing[:2].min()) / 8
         place, profile = quality.edge_profile(
@@ -137,7 +137,7 @@ class CompareReconstructions(Task):
         half = max(4, int(parameters.noise_size_mm / image.geometry.spacing[0] / 2))
         nz, ny, nx = image.array.shape
         if not (0 <= k < nz and half <= j <= ny - half and half <= i <= nx - half):
-            raise InputError(f"The uniform region around {points.label} does not fit into {image.label.lower()}.")
+            raise InputError(f"The uniform region around {points.label} does not fit into {image.in_sentence}.")
         slices = slice(max(0, k - 2), min(nz, k + 3))
         return image.array[slices, j - half : j + half, i - half : i + half]
 

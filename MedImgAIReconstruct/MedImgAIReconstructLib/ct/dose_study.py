@@ -56,7 +56,7 @@ class DoseStudy(Task):
         array, grid = on_scanner_grid(image, attenuation(image, parameters.water_per_mm), turn)
         array = np.ascontiguousarray(array[array.shape[0] // 2][None])
         if not array.any():
-            raise InputError(f"The middle slice of {image.label.lower()} has no attenuation; choose another image.")
+            raise InputError(f"The middle slice of {image.in_sentence} has no attenuation; choose another image.")
         pitch = float(min(abs(s) for s in grid.spacing_mm[1:]))
         grid = Grid((1, *grid.shape[1:]), grid.spacing_mm, (0.0, *grid.center_mm[1:]))
         radius = np.hypot(grid.shape[1] * grid.spacing_mm[1], grid.shape[2] * grid.spacing_mm[2]) / 2
