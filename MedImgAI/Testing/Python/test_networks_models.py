@@ -28,7 +28,7 @@ def test_task_is_registered_and_gives_uncertainty():
     assert segmentation.geometry.same_grid(image.geometry)
     # The ball of the example is the brightest part; the head around it comes next.
     assert dice(segmentation.mask("White matter"), image.array > 120) > 0.6
-    assert 0 <= outputs["entropy"].array.min() and outputs["entropy"].array.max() <= 1
+    assert outputs["entropy"].array.min() >= 0 and outputs["entropy"].array.max() <= 1
     assert set(outputs["measures"].columns) == {"segment", "volume", "entropy"}
     assert list(segmentation.provenance["models"]) == ["example 1.0.0"]
 
