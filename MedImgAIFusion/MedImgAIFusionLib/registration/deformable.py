@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,6 +16,7 @@ from MedImgAILib.core import (
     IntegerParameter,
     LinearTransform,
     PlotPort,
+    PointsPort,
     SegmentationPort,
     TablePort,
     Task,
@@ -23,7 +25,7 @@ from MedImgAILib.core import (
 )
 from MedImgAILib.core.resampling import affine_of, resample_volume
 
-from . import deformable_quality, diffeomorphic, linear, quality
+from . import deformable_quality, diffeomorphic, landmarks, linear, quality
 from .checkerboard import checkerboard
 
 _NAMES = {
@@ -59,6 +61,8 @@ class DeformableRegistration(Task):
         SegmentationPort("fixed_mask", "Fixed mask", "Only the inside of its segments pulls.", optional=True),
         SegmentationPort("moving_mask", "Moving mask", "Only the inside of its segments pulls.", optional=True),
         TransformPort("start", "Start transform", "A linear transform that roughly aligns them.", optional=True),
+        PointsPort("fixed_points", "Fixed landmarks", "With the moving ones: a check of the result.", optional=True),
+        PointsPort("moving_points", "Moving landmarks", "The same places in the same order.", optional=True),
     )
     parameters = (
         ChoiceParameter(
@@ -121,6 +125,7 @@ class DeformableRegistration(Task):
     def validate(self, inputs, parameters):
         if inputs.start is not None and affine_of(inputs.start) is None:
             raise InputError(f"{inputs.start.label} is not linear; start from a linear transform.")
+        landmarks.check_given(inputs)
         flat = [v for v in (inputs.fixed, inputs.moving) if min(v.geometry.shape) == 1]
         if sum(n > 1 for n in inputs.fixed.geometry.shape) < 2:
             raise InputError(f"{inputs.fixed.label} is a line or a point; an image is needed.")
@@ -170,12 +175,13 @@ class DeformableRegistration(Task):
         reason = deformable_quality.verdict(found, before, after, float(np.sort(result.geometry.spacing)[1]))
         if reason:
             context.warn(f"This registration failed because {reason}; check the images, or give a start transform.")
-        outputs["quality"] = deformable_quality.table(found, before, after, bool(reason))
+        outputs["quality"] = deformable_quality.table(
+            found, before, after, bool(reason), landmarks.errors(inputs, transform)
+        )
         outputs["curve"] = quality.metric_plot(SimpleNamespace(history=result.history), _NAMES[parameters.metric])
+        registered = replace(registered, name=f"{moving.name} on {fixed.name}".strip())
         if parameters.resample:
-            outputs["registered"] = registered.with_array(
-                registered.array, name=f"{moving.name} on {fixed.name}".strip(), units=moving.units
-            )
+            outputs["registered"] = registered
         if parameters.make_checkerboard:
             outputs["checkerboard"] = checkerboard(fixed, registered)
         return outputs

@@ -70,8 +70,11 @@ def verdict(result, global_search: bool) -> str:
     return ""
 
 
-def table(result, before, after, failed: bool) -> Table:
-    """The quality report: a row for each measure, before and after (NaN where it has no meaning)."""
+def table(result, before, after, failed: bool, landmarks=None) -> Table:
+    """The quality report: a row for each measure, before and after (NaN where it has no meaning).
+
+    ``landmarks`` is the target registration error in mm before and after, where landmarks were given.
+    """
     nan = float("nan")
     rows = [
         ("Metric", result.start_value, result.value),
@@ -80,8 +83,10 @@ def table(result, before, after, failed: bool) -> Table:
         ("Structure inside the moving image, %", nan, 100 * result.overlap),
         ("Best other position, % of the result", nan, 100 * result.rival / result.coarse if result.coarse > 0 else nan),
         ("Contrast to wrong poses, standard deviations", nan, result.contrast),
-        ("Failed (1 = yes)", nan, float(failed)),
     ]
+    if landmarks is not None:
+        rows.append(("Target registration error, mean, mm", *landmarks))
+    rows.append(("Failed (1 = yes)", nan, float(failed)))
     columns = {"measure": [r[0] for r in rows], "before": [r[1] for r in rows], "after": [r[2] for r in rows]}
     return Table(columns, name="Registration quality")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from MedImgAILib.core import (
     BooleanParameter,
@@ -10,6 +12,7 @@ from MedImgAILib.core import (
     IntegerParameter,
     LinearTransform,
     PlotPort,
+    PointsPort,
     SegmentationPort,
     TablePort,
     Task,
@@ -18,7 +21,8 @@ from MedImgAILib.core import (
 )
 from MedImgAILib.core.resampling import affine_of, resample_volume
 
-from . import linear, quality
+from . import landmarks, linear, quality
+from .checkerboard import checkerboard
 from .metric import METRICS
 
 
@@ -37,6 +41,11 @@ class _LinearRegistration(Task):
             "moving_mask", "Moving mask", "Only the inside of its segments is compared.", optional=True
         ),
         TransformPort("start", "Start transform", "A linear transform that roughly aligns them.", optional=True),
+        PointsPort(
+            "fixed_points", "Fixed landmarks", "With the moving ones: where to begin, and a check of the result.",
+            optional=True,
+        ),
+        PointsPort("moving_points", "Moving landmarks", "The same places in the same order.", optional=True),
     )  # fmt: skip
     parameters = (
         ChoiceParameter(
@@ -50,8 +59,12 @@ class _LinearRegistration(Task):
         ),
         ChoiceParameter(
             "metric", "Likeness", "mutual_information",
-            "Mutual information serves any two modalities; correlation is for images of the same contrast.",
-            choices={"mutual_information": "Mutual information (Mattes)", "correlation": "Correlation"},
+            "Mutual information serves any two modalities; correlation and mean squares need the same contrast.",
+            choices={
+                "mutual_information": "Mutual information (Mattes)",
+                "normalized_mutual_information": "Normalised mutual information", "correlation": "Correlation",
+                "mean_squares": "Mean squares",
+            },
         ),
         ChoiceParameter(
             "interpolation", "Interpolation", "linear", "How the registered image is computed.",
@@ -63,7 +76,8 @@ class _LinearRegistration(Task):
         ),
         IntegerParameter(
             "bins", "Histogram bins", 32, "Grey-level bins of the mutual information.",
-            minimum=8, maximum=256, advanced=True, enabled_when=("metric", ("mutual_information",)),
+            minimum=8, maximum=256, advanced=True,
+            enabled_when=("metric", ("mutual_information", "normalized_mutual_information")),
         ),
         IntegerParameter(
             "iterations", "Iterations per level", 60, "The optimiser stops earlier where nothing improves.",
@@ -73,10 +87,15 @@ class _LinearRegistration(Task):
             "resample", "Make the registered image", True,
             "Compute the moving image on the fixed image's grid; off if only the transform is wanted.", advanced=True,
         ),
+        BooleanParameter(
+            "make_checkerboard", "Make a checkerboard", False,
+            "Fixed and registered image in alternating cubes, to judge the edges by eye.", advanced=True,
+        ),
     )  # fmt: skip
     outputs = (
         TransformPort("transform", "Transform", "Carries the moving image onto the fixed one."),
         VolumePort("registered", "Registered image", "The moving image on the fixed image's grid.", optional=True),
+        VolumePort("checkerboard", "Checkerboard", "Fixed and registered image in alternating cubes.", optional=True),
         TablePort("quality", "Quality", "Likeness before and after, overlap, and whether it failed.", optional=True),
         PlotPort("curve", "Metric curve", "The likeness at every step.", optional=True),
     )
@@ -84,6 +103,7 @@ class _LinearRegistration(Task):
     def validate(self, inputs, parameters):
         if inputs.start is not None and affine_of(inputs.start) is None:
             raise InputError(f"{inputs.start.label} is not linear; start from a linear transform.")
+        landmarks.check_given(inputs)
 
     def run(self, inputs, parameters, context):
         fixed, moving = inputs.fixed, inputs.moving
@@ -91,7 +111,10 @@ class _LinearRegistration(Task):
             self.model, parameters.metric, parameters.search, parameters.bins, parameters.samples,
             iterations=parameters.iterations,
         )  # fmt: skip
-        start = None if inputs.start is None else np.linalg.inv(affine_of(inputs.start))
+        begin = landmarks.start_from(inputs.fixed_points, inputs.moving_points)
+        if inputs.start is not None:
+            begin = affine_of(inputs.start)
+        start = None if begin is None else np.linalg.inv(begin)
         with context.part(0.0, 0.85):
             masks = (inputs.fixed_mask, inputs.moving_mask)
             result = linear.register(fixed, moving, options, context, masks, start)
@@ -104,14 +127,17 @@ class _LinearRegistration(Task):
         transform = LinearTransform(np.linalg.inv(result.matrix), name=f"{moving.name} to {fixed.name}".strip())
         outputs = {
             "transform": transform,
-            "quality": quality.table(result, before, after, bool(reason)),
+            "quality": quality.table(result, before, after, bool(reason), landmarks.errors(inputs, transform)),
             "curve": quality.metric_plot(result, METRICS[parameters.metric].name),
         }
-        if parameters.resample:
+        if parameters.resample or parameters.make_checkerboard:
             with context.part(0.9, 1.0) as part:
-                outputs["registered"] = resample_volume(
+                registered = resample_volume(
                     moving, fixed.geometry, parameters.interpolation, transform, float(moving.array.min()), part
                 )
+            registered = replace(registered, name=f"{moving.name} on {fixed.name}".strip())
+            outputs["registered"] = registered if parameters.resample else None
+            outputs["checkerboard"] = checkerboard(fixed, registered) if parameters.make_checkerboard else None
         return outputs
 
     def example(self):
@@ -129,7 +155,7 @@ class _LinearRegistration(Task):
         matrix = np.eye(4)
         matrix[:3, :3] = [[0.9553, -0.2955, 0], [0.2955, 0.9553, 0], [0, 0, 1]]
         matrix[:3, 3] = (3.0, -4.0, 2.0)
-        return {"fixed": fixed, "moving": moving.transformed(matrix)}, {"samples": 4000}
+        return {"fixed": fixed, "moving": moving.transformed(matrix)}, {"search": "center", "samples": 4000}
 
 
 _REFERENCES = (

@@ -246,6 +246,22 @@ def test_derivatives_are_those_of_finite_differences(kind):
         assert slopes[number] == pytest.approx((ends[1] - ends[0]) / 0.02, rel=0.05, abs=2e-5)
 
 
+@pytest.mark.parametrize("name", list(metric.METRICS))
+def test_every_likeness_finds_a_motion_of_the_same_contrast(name):
+    fixed, _ = small()
+    matrix = motion(euler(6, -5, 8), (2.0, -3.0, 1.5), fixed.geometry.center)
+    inside = fixed.geometry.ras(np.argwhere(fixed.array > 60)[::40, ::-1])
+    result = register(fixed, fixed.transformed(matrix), metric=name, search="center", samples=6000, resample=False)
+    assert error_mm(result["transform"], matrix, inside).mean() < 0.2
+
+
+def test_a_checkerboard_on_request():
+    fixed, moving = small()
+    result = register(fixed, moving, search="center", samples=4000, make_checkerboard=True)
+    assert result["checkerboard"].geometry.same_grid(fixed.geometry)
+    assert result["registered"].name == "moving on fixed"
+
+
 @pytest.mark.parametrize("model", list(poses.MODELS.values()))
 def test_the_chain_rule_of_poses(model):
     rng = np.random.default_rng(1)
