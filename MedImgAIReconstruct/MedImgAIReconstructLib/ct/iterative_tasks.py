@@ -208,7 +208,7 @@ class TotalVariation(IterativeTask):
     parameters = (
         IntegerParameter("iterations", "Iterations", 100, "Until the image stays.", minimum=1, maximum=5000),
         FloatParameter(
-            "strength_percent", "Strength", 1.0, "Contrast that is smoothed away, relative to the mean attenuation.",
+            "strength_percent", "Strength", 0.1, "Weight of smoothness, relative to the mean attenuation.",
             "%", minimum=0.0, maximum=1000.0, step=0.1,
         ),
         NONNEGATIVE, *COMMON,

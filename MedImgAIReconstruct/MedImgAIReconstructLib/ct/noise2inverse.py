@@ -18,7 +18,7 @@ from .iterative_tasks import COMMON
 ARCHITECTURE = "monai.UNet"
 ARGUMENTS = {
     "spatial_dims": 2, "in_channels": 1, "out_channels": 1, "channels": [24, 48, 96], "strides": [2, 2],
-    "num_res_units": 1, "norm": "batch",
+    "num_res_units": 1, "norm": None,
 }  # fmt: skip
 MULTIPLE = 4
 """Slices are padded to a multiple of this for the network."""
@@ -111,7 +111,8 @@ def train(parts: np.ndarray, parameters, context):
             torch.as_tensor(np.stack(patches)[:, None], dtype=torch.float32, device=device)
             for patches in (inputs, targets)
         )
-        loss = torch.nn.functional.mse_loss(network(given), wanted)
+        # The network learns the correction, so that it starts from the plain reconstruction.
+        loss = torch.nn.functional.mse_loss(given + network(given), wanted)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -133,7 +134,8 @@ def apply(network, parts: np.ndarray, context) -> np.ndarray:
         for k in range(slices):
             stack = (total[k][None] - parts[:, k]) / np.float32(splits - 1)
             stack = np.pad(stack, ((0, 0), (0, pad[0]), (0, pad[1])), mode="edge")
-            output = network(torch.as_tensor(stack[:, None], device=device)).mean(0)[0]
+            given = torch.as_tensor(stack[:, None], device=device)
+            output = (given + network(given)).mean(0)[0]
             result[k] = output.cpu().numpy()[:ny, :nx]
             context.progress((k + 1) / slices, "Applying the network")
     return result
@@ -147,13 +149,13 @@ def card_of(name: str) -> ModelCard:
         title=f"Noise2Inverse {name}".strip(),
         task="reconstruction",
         inputs=(ModelInput("reconstruction", "CT"),),
-        outputs=(ModelOutput("denoised", "volume"),),
+        outputs=(ModelOutput("correction", "volume"),),
         architecture=ARCHITECTURE,
         arguments=ARGUMENTS,
         license="Apache-2.0",
         citation="Hendriksen, Pelt & Batenburg, IEEE Trans Comput Imaging 6:1320, 2020",
         training_data=f"The projections '{name}' alone, split by views.",
-        intended_use="Denoising slices of the scan it was trained on, divided by the standard deviation of its volume.",
+        intended_use="Gives what to add to slices of its own scan, divided by their volume's standard deviation.",
         limits="Knows one scan, one dose and one filter; research use.",
         inference=Inference(dimensions=2),
     )
