@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..core import ChoiceParameter, FloatParameter, InputError, SegmentationPort, Table, TablePort, Task
+from ..core.errors import listed
 from .surfaces import surface, surface_distances
 
 
@@ -53,12 +54,12 @@ class Overlap(Task):
         reference, judged = inputs.reference, inputs.segmentation
         pairs = match_segments(judged, reference, parameters.match)
         if not pairs:
-            names = [", ".join(s.name for s in side.segments) for side in (judged, reference)]
+            names = [listed(s.name for s in side.segments) for side in (judged, reference)]
             raise InputError(f"No segments match: {judged.label} has {names[0]}, {reference.in_sentence} {names[1]}.")
         for side, position in ((judged, 0), (reference, 1)):
             left = [s.name for s in side.segments if s not in [p[position] for p in pairs]]
             if left:
-                context.warn(f"Without a counterpart in {side.in_sentence}: {', '.join(left)}.")
+                context.warn(f"Without a counterpart in {side.in_sentence}: {listed(left)}.")
         with context.part(0.0, 0.2):
             moved = resample_segmentation(judged, reference.geometry, context=context)
         rows = []

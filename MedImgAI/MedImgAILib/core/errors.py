@@ -39,3 +39,11 @@ class WorkerDied(MedImgAIError):
 
 class Cancelled(Exception):
     """The user cancelled the job; not an error, so not a :class:`MedImgAIError`."""
+
+
+def listed(names, most: int = 8) -> str:
+    """Names for a sentence: "a, b, c", or the first ``most`` "… and 191 more"."""
+    names = list(names)
+    if len(names) <= most + 1:
+        return ", ".join(names)
+    return f"{', '.join(names[:most])} and {len(names) - most} more"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from . import ports
-from .data import Points, Segment, Segmentation, Sequence, Table, Volume
+from .data import Points, Segment, Segmentation, Sequence, Table, Text, Volume
 from .geometry import Geometry
 from .raw import KSpace, Projections, ScanGeometry
 from .terminology import BRAIN, MASS
@@ -79,6 +79,8 @@ def _example(port: ports.Port, number: int):
         return LinearTransform(matrix, port.name)
     if isinstance(port, ports.TablePort):
         return Table({"x": np.arange(8.0), "y": np.arange(8.0) ** 2}, port.name)
+    if isinstance(port, ports.TextPort):
+        return Text("An example.", port.name)
     if isinstance(port, ports.SequencePort):
         items = [example_volume(f"frame {n}", seed=n) for n in range(4)]
         return Sequence(items, np.arange(4) * 500.0, name=port.name)

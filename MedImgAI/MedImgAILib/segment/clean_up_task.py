@@ -19,6 +19,7 @@ from ..core import (
     Task,
     TextParameter,
 )
+from ..core.errors import listed
 from ..core.geometry import inverse_order
 from .cleanup import (
     components_at,
@@ -120,9 +121,9 @@ class CleanUp(Task):
             context.progress(0.95 * done / len(chosen))
         cleaned = replace(ordered, layers=tuple(layers), provenance={}).reordered(*inverse_order(axes, flips))
         cleaned = replace(cleaned, layers=tuple(map(np.ascontiguousarray, cleaned.layers)), geometry=given.geometry)
-        for segment in cleaned.segments:
-            if segment.id in chosen and not cleaned.mask(segment).any():
-                context.warn(f"Segment '{segment.name}' is empty after the clean-up.")
+        gone = [s.name for s in cleaned.segments if s.id in chosen and not cleaned.mask(s).any()]
+        if gone:
+            context.warn(f"Empty after the clean-up: {listed(gone)}.")
         return {"cleaned": cleaned, "measures": _sizes(given, cleaned)}
 
     def _layer(self, labels, segments, geometry, parameters, seeds, context):

@@ -31,6 +31,7 @@ from MedImgAILib.core import (
     registry,
 )
 from MedImgAILib.core.codec import decode, encode
+from MedImgAILib.core.errors import listed
 from MedImgAILib.core.examples import example_head, example_inputs, example_segmentation, example_volume
 from MedImgAILib.core.terminology import BRAIN, MASS
 
@@ -249,3 +250,8 @@ def test_a_sentence_keeps_the_users_spelling():
     volume = Volume(np.zeros((1, 2, 3)), geometry, name="MRHead")
     assert (volume.label, volume.in_sentence) == ("Volume 'MRHead'", "volume 'MRHead'")
     assert Segmentation((), geometry, ()).in_sentence == "the segmentation"
+
+
+def test_long_lists_of_names_are_shortened():
+    assert listed(["a"]) == "a" and listed("abcdefghi") == "a, b, c, d, e, f, g, h, i"
+    assert listed(f"Segment_{n}" for n in range(200)).endswith("Segment_6, Segment_7 and 192 more")

@@ -150,7 +150,7 @@ def test_unknown_segment_and_sheared_axes_are_refused_and_an_empty_one_is_report
 
     listener = Listener()
     clean(ball_mask(), context=listener, **OFF, margin_mm=-40.0)
-    assert listener.heard == "Segment 'one' is empty after the clean-up."
+    assert listener.heard == "Empty after the clean-up: one."
     matrix = np.diag([1.0, 1.5, 2.0, 1.0])
     matrix[0, 2] = 0.8
     with pytest.raises(InputError, match="sheared axes; use median"):
