@@ -242,7 +242,7 @@ def test_catalogue_names_every_conversion_as_it_is():
     for name, model in PUBLIC_MODELS.items():
         assert entries[name].files[0].sha256 == model.sha256 and entries[name].is_ready
         assert [label for label, _ in entries[name].labels] == [s.name for s in model.card.outputs[0].segments]
-    assert not entries["monai.vista3d"].is_ready
+    assert not entries["hippodeep"].is_ready
 
 
 def test_catalogue_meets_its_schema():
