@@ -16,6 +16,7 @@ from MedImgAILib.networks.network_task import NetworkSegmentation
 from MedImgAILib.networks.public_models import convert
 from MedImgAILib.networks.sliding_window import Plan, infer
 
+from . import pixel_classifier
 from .measuring import interleaved, row
 
 EXTRAS = ("monai",)
@@ -32,7 +33,7 @@ WEIGHTS = {
 
 def rows() -> list[dict]:
     """All figures."""
-    return [*trivial_rows(), *real_network_rows(), *vessel_rows(), *brain_rows()]
+    return [*trivial_rows(), *real_network_rows(), *vessel_rows(), *brain_rows(), *pixel_classifier.rows()]
 
 
 def trivial_rows() -> list[dict]:
