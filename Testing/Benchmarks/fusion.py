@@ -14,6 +14,7 @@ from MedImgAILib.core.geometry import LPS_FROM_RAS
 from MedImgAILib.core.itk import volume_from_itk
 from MedImgAILib.core.resampling import resample_volume
 
+from . import fusion_deformable
 from .measuring import row
 
 CASES = ("brats_2013_pat0002_1", "brats_2013_pat0003_1", "brats_2013_pat0005_1", "brats_2013_pat0006_1")
@@ -25,7 +26,7 @@ TRIALS = 10
 
 def rows() -> list[dict]:
     """All figures; those against itk-elastix only where it is installed."""
-    return [*near_rows(), *far_rows(), *visits_rows(), *decision_rows()]
+    return [*near_rows(), *far_rows(), *visits_rows(), *fusion_deformable.rows(), *decision_rows()]
 
 
 def glioma(case: str):

@@ -84,7 +84,7 @@ class DeformableRegistration(Task):
         ),
         IntegerParameter(
             "iterations", "Iterations per level", 40,
-            "Each level stops earlier where nothing improves; the finest takes half.", minimum=1, maximum=1000,
+            "Each level stops earlier where nothing improves; the finest takes a third.", minimum=1, maximum=1000,
         ),
         FloatParameter(
             "finest_mm", "Finest spacing", 0.0, "Spacing of the finest level; 0 follows the fixed image's voxels.",
@@ -143,7 +143,7 @@ class DeformableRegistration(Task):
         begun = to_moving
         linear_share = 0.0 if parameters.initial == "none" else 0.3
         if linear_share:
-            options = linear.Options(parameters.initial, "mutual_information", "center", samples=20000)
+            options = linear.Options(parameters.initial, "mutual_information", "center", samples=10000)
             with context.part(0.0, linear_share):
                 start = None if inputs.start is None else to_moving
                 to_moving = linear.register(fixed, moving, options, context, masks, start).matrix

@@ -27,7 +27,7 @@ class Options:
 
     metric: str = "local_correlation"
     iterations: int = 40
-    step: float = 0.4
+    step: float = 0.6
     radius_mm: float = 0.0
     update_sigma_mm: float = 0.0
     total_sigma_mm: float = 0.0
@@ -107,8 +107,9 @@ def register(fixed, moving, to_moving: np.ndarray, options: Options, context: Co
             maps = [fields.on_grid(m, grid.shape) for m in maps]
             with context.part(ends[number], ends[number + 1]):
                 level = _Level(images, grid.spacing_kji, step_mm, options, pool)
-                # The finest level only adds detail; it takes half of the steps.
-                steps = options.iterations if number < len(levels) - 1 else -(-options.iterations // 2)
+                # The finest level only adds detail, at the greatest cost.
+                last = number == len(levels) - 1 > 0
+                steps = -(-options.iterations // 3) if last else options.iterations
                 for n in range(steps):
                     context.progress(n / steps, f"Level {number + 1} of {len(levels)}")
                     value, maps = level.step(maps)
