@@ -6,7 +6,8 @@
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
-PIP := $(PY) -m pip install -qq --disable-pip-version-check -c Testing/requirements/constraints.txt
+# deepbet comes without what its desktop window needs, so pip would warn of conflicts.
+PIP := $(PY) -m pip install -qq --disable-pip-version-check --no-warn-conflicts -c Testing/requirements/constraints.txt
 export PYTHONPATH := MedImgAI:MedImgAIReconstruct:MedImgAIFusion:Testing
 export QT_QPA_PLATFORM := offscreen
 
