@@ -29,9 +29,9 @@ _BRAINCHOP = {
     "inference": _WHOLE,
     "architecture": "medimgai.MeshNet",
     "license": "MIT",
-    "training_data": "Human Connectome Project T1 images, labelled by FreeSurfer, as far as the authors tell.",
+    "training_data": "Not stated beside the weights; see the authors' publication.",
     "intended_use": "Research on T1-weighted images of adult heads.",
-    "limits": "Trained on healthy young adults; lesions, children and other contrasts are outside of its experience.",
+    "limits": "Measured here on one template only; lesions, children and other contrasts were not tried.",
     "citation": "Masoud M, Hu F, Plis S. Brainchop: in-browser MRI volumetric segmentation and rendering. "
     "J Open Source Softw 2023; 8(83):5098.",
 }
