@@ -131,7 +131,7 @@ def _write(report, truth, projections, ct, clean, found, reference, agreement, q
     report.picture(png(fig), "Sinogram, reconstruction, filtered reconstruction, lungs and nodule in 3-D")
     fig, axes = figure(3)
     for ax, plane in zip(axes, ("axial", "coronal", "sagittal"), strict=True):
-        outlines = [(found, "Lungs", None), (found, "Mass", None), (reference, None, "cyan")]
+        outlines = [(found, "Lungs", None), (reference, None, "cyan"), (found, "Mass", None)]
         draw_slice(ax, ct, plane, NODULE, LUNG_WINDOW, outlines)
     for ax, text in zip(axes, ("Blue: lungs", "Orange: nodule found", "Cyan: nodule marked by a reader"), strict=True):
         caption(ax, text)

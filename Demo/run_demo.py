@@ -84,8 +84,9 @@ def _demo_story(files):
     pipeline = Pipeline(head.STEPS + chest.STEPS + 1)
     report = Report(
         "MedImgAI: from raw data to findings",
-        "Two real patients' images went through reconstruction, enhancement, segmentation, registration, fusion and "
-        "comparison with a reference, without a mouse click. Every picture below comes from this run.",
+        "A volunteer's head and a patient's chest went through reconstruction, enhancement, segmentation, "
+        "registration, fusion and comparison with a reference, without a mouse click. Every picture below comes from "
+        "this run.",
     )
     cases = {"Head": head.run(files, pipeline, report), "Chest": chest.run(files, pipeline, report)}
     return cases, pipeline, report
