@@ -11,7 +11,7 @@ from MedImgAILib.core import ChoiceParameter, IntegerParameter, Task, VolumePort
 from MedImgAILib.core.errors import InputError, MissingPackageError
 
 MODES = (
-    "double", "steps", "many_reports", "hold_gil", "ignore_cancel", "exit", "segfault", "noise", "flood", "child",
+    "double", "steps", "iterate", "many_reports", "hold_gil", "ignore_cancel", "exit", "segfault", "noise", "flood", "child",
     "value_error", "input_error", "missing_package", "memory_error", "allocate", "system_exit", "write_input",
     "big_output", "not_task_data", "random",
 )  # fmt: skip
@@ -30,6 +30,7 @@ class Misbehave(Task):
         IntegerParameter("count", "Count", 20, minimum=0),
     )
     outputs = (VolumePort("result", "Result", components=()),)
+    can_finish_early = True
 
     def run(self, inputs, parameters, context):
         getattr(self, "_" + parameters.mode, lambda *_: None)(parameters.count, context, inputs.image)
@@ -44,6 +45,15 @@ class Misbehave(Task):
         for step in range(count):
             time.sleep(0.05)
             context.progress((step + 1) / count, f"step {step + 1}")
+
+    def _iterate(self, count, context, _image):
+        for step in range(1, count + 1):
+            context.curve("Objective/value", step, 1.0 / step)
+            context.progress(step / count)
+            if context.finish_early:
+                context.log(f"ended at {step}")
+                return
+            time.sleep(0.02)
 
     def _many_reports(self, count, context, _image):
         for step in range(count):

@@ -62,6 +62,7 @@ class Context:
         self.seed = int(seed)
         self.rng = np.random.default_rng(self.seed)
         self.models: dict[str, str] = {}
+        self.finished_early = False
         self._span = (0.0, 1.0)
 
     in_worker = False
@@ -77,6 +78,12 @@ class Context:
 
     def on_log(self, level: int, message: str):
         logger.log(level, message)
+
+    def on_curve(self, name: str, x: float, y: float):
+        logger.debug("%s at %g: %g", name, x, y)
+
+    def is_finishing(self) -> bool:
+        return False
 
     # What tasks call
 
@@ -122,6 +129,28 @@ class Context:
             yield self
         finally:
             self._span = outer
+
+    def curve(self, name: str, x: float, y: float):
+        """Report one point of a curve that the user can watch: an objective, a loss, a metric.
+
+        Parameters
+        ----------
+        name : str
+            "chart" or "chart/curve": curves of the same chart share its axes, as "Loss/training" and "Loss/validation".
+        x, y : float
+            Such as iteration and value; a point that is not finite is not drawn.
+        """
+        self.on_curve(name, float(x), float(y))
+
+    @property
+    def finish_early(self) -> bool:
+        """Whether the user wants what is there so far as the result; see :attr:`Task.can_finish_early`.
+
+        Recorded in the provenance once the task has seen it.
+        """
+        if self.is_finishing():
+            self.finished_early = True
+        return self.finished_early
 
     def log(self, message: str):
         self.on_log(logging.INFO, message)

@@ -33,7 +33,8 @@ def _source(value):
 def stamp(task, outputs: dict, inputs: dict, parameters: dict, context, watch: Stopwatch) -> dict:
     """``outputs`` with a JSON-able ``provenance`` each.
 
-    Keys: task, version, parameters, inputs, seed, device, models (name → SHA-256), started, finished, seconds, output.
+    Keys: task, version, parameters, inputs, seed, device, models (name → SHA-256), started, finished, seconds, output;
+    ``finished_early`` where the user stopped an iteration and kept what was there.
     """
     record = {
         "task": task.id,
@@ -47,6 +48,8 @@ def stamp(task, outputs: dict, inputs: dict, parameters: dict, context, watch: S
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": watch.seconds,
     }
+    if context.finished_early:
+        record["finished_early"] = True
     stamped = {}
     for name, value in outputs.items():
         assert is_dataclass(value)

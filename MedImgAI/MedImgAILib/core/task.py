@@ -41,6 +41,8 @@ class Task:
     """Optional packages it needs, as in ``("torch>=2.2",)``; imported when it runs."""
     uses_device: bool = False
     """Whether the choice of a device matters."""
+    can_finish_early: bool = False
+    """Whether it looks at :attr:`Context.finish_early` while it iterates, and then returns its latest whole result."""
     isolated: bool = False
     """Whether it must run in the worker process (it loads code that cannot be checked, such as TorchScript)."""
     orientation_tolerance: float = 1e-4

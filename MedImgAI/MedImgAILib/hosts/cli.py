@@ -203,18 +203,20 @@ def _read_inputs(task, arguments: Arguments) -> dict:
 
 
 def _compute(task, inputs: dict, parameters: dict, arguments: Arguments, reporter: Reporter) -> dict:
-    from ..runners import Job
+    from ..runners import Job, Log
 
     runner = _runner(arguments.runner or ("worker" if task.isolated else "in-process"))
     try:
         handle = runner.submit(Job(task.id, inputs, parameters, arguments.device, arguments.seed))
         try:
-            while True:
-                try:
-                    # A wait without end could not be interrupted on Windows.
-                    return handle.wait(reporter.event, timeout=0.2)
-                except TimeoutError:
-                    continue
+            try:
+                return _followed(handle, reporter)
+            except KeyboardInterrupt:
+                if not task.can_finish_early:
+                    raise
+                handle.finish()
+                reporter.event(Log(logging.WARNING, "Ending with the result so far; Ctrl-C again drops it."))
+                return _followed(handle, reporter)
         except KeyboardInterrupt:
             handle.cancel()
             _drain(handle)
@@ -222,6 +224,15 @@ def _compute(task, inputs: dict, parameters: dict, arguments: Arguments, reporte
     finally:
         runner.close()
         reporter.end()
+
+
+def _followed(handle, reporter: Reporter) -> dict:
+    while True:
+        try:
+            # A wait without end could not be interrupted on Windows.
+            return handle.wait(reporter.event, timeout=0.2)
+        except TimeoutError:
+            continue
 
 
 def _drain(handle):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import sys
 
-from ..runners import Log, Progress
+from ..runners import Curve, Log, Progress
 
 
 class Reporter:
@@ -34,6 +35,9 @@ class Reporter:
         """Report a runner's event."""
         if isinstance(event, Progress):
             self._progress(event.fraction, event.message)
+        elif isinstance(event, Curve) and self._as_json and not self._quiet:
+            for name, x, y in event.points:
+                self._line({"event": "curve", "name": name, "x": x, "y": y if math.isfinite(y) else None})
         elif isinstance(event, Log) and not self._quiet:
             level = logging.getLevelName(event.level).lower()
             if self._as_json:

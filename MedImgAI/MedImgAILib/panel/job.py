@@ -5,7 +5,7 @@ import time
 
 import qt
 
-from ..runners.base import Failed, Finished, Log, Progress, Stopped
+from ..runners.base import Curve, Failed, Finished, Log, Progress, Stopped
 
 logger = logging.getLogger("MedImgAI")
 
@@ -21,14 +21,16 @@ class JobMonitor:
         ``on_progress(fraction, message, seconds left or None)``.
     on_log : callable
         ``on_log(level, message)``.
+    on_curve : callable
+        ``on_curve(points)`` with the new points of live curves; see :class:`..runners.base.Curve`.
     on_end : callable
         ``on_end(event)`` with the last event: Finished, Failed or Stopped. No other callback follows.
     """
 
-    def __init__(self, on_progress, on_log, on_end):
-        self._on_progress, self._on_log, self._on_end = on_progress, on_log, on_end
+    def __init__(self, on_progress, on_log, on_curve, on_end):
+        self._on_progress, self._on_log, self._on_curve, self._on_end = on_progress, on_log, on_curve, on_end
         self._handle = None
-        self._is_cancelling = False
+        self._is_cancelling = self._is_finishing = False
         self._timer = qt.QTimer()
         self._timer.setInterval(_INTERVAL_MS)
         self._timer.connect("timeout()", self.poll)
@@ -41,10 +43,14 @@ class JobMonitor:
     def is_cancelling(self) -> bool:
         return self._is_cancelling
 
+    @property
+    def is_finishing(self) -> bool:
+        return self._is_finishing
+
     def start(self, handle):
         """Follow a job that was just submitted."""
         self._handle = handle
-        self._is_cancelling = False
+        self._is_cancelling = self._is_finishing = False
         self._started = time.monotonic()
         self._timer.start()
 
@@ -53,6 +59,12 @@ class JobMonitor:
         if self._handle is not None and not self._is_cancelling:
             self._is_cancelling = True
             self._handle.cancel()
+
+    def finish(self):
+        """Ask the job to end with what it has."""
+        if self._handle is not None and not self._is_finishing:
+            self._is_finishing = True
+            self._handle.finish()
 
     def discard(self):
         """Stop the job and hear no more of it."""
@@ -71,6 +83,8 @@ class JobMonitor:
                 return
             if isinstance(event, Progress):
                 self._on_progress(event.fraction, event.message, self._remaining(event.fraction))
+            elif isinstance(event, Curve):
+                self._on_curve(event.points)
             elif isinstance(event, Log):
                 self._on_log(event.level, event.message)
             elif isinstance(event, (Finished, Failed, Stopped)):

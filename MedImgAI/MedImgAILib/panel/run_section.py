@@ -11,6 +11,7 @@ from .. import runners
 from ..core.errors import InputError, MedImgAIError, ParameterError
 from ..hosts import slicer_packages
 from ..runners.base import Failed, Finished
+from .curves import CurvesView
 from .job import JobMonitor, duration_text
 
 logger = logging.getLogger("MedImgAI")
@@ -52,7 +53,7 @@ class RunSection:
     Parameters
     ----------
     ui : object
-        With the widgets applyButton, progressBar, statusLabel and logText.
+        With the widgets applyButton, keepButton, progressBar, curvesFrame, statusLabel and logText.
     make_job : callable
         ``make_job() -> (SceneJob, runner name)``; raises MedImgAIError if something cannot be used.
     on_result : callable
@@ -64,7 +65,8 @@ class RunSection:
     def __init__(self, ui, make_job, on_result, on_busy):
         self._ui = ui
         self._make_job, self._on_result, self._on_busy = make_job, on_result, on_busy
-        self._monitor = JobMonitor(self._progressed, self._logged, self._ended)
+        self._curves = CurvesView(ui.curvesFrame)
+        self._monitor = JobMonitor(self._progressed, self._logged, self._curves.add, self._ended)
         self._scene_job = None
         self._warnings = []
         self._problem = ""
@@ -72,6 +74,8 @@ class RunSection:
         self._shows_problem = False
         ui.progressBar.visible = False
         ui.applyButton.connect("clicked()", self._clicked)
+        ui.keepButton.connect("clicked()", self._keep_clicked)
+        ui.keepButton.visible = False
         self.show_status("")
 
     @property
@@ -100,6 +104,11 @@ class RunSection:
         """Add a line with the time of day to the panel's log."""
         self._ui.logText.appendPlainText(f"{time.strftime('%H:%M:%S')}  {line}")
 
+    def clear_curves(self):
+        """Take the curves of a run that is over away."""
+        if not self.is_running:
+            self._curves.clear()
+
     def discard(self):
         """End a run whose scene is going away; its result is dropped."""
         if self.is_running:
@@ -107,6 +116,7 @@ class RunSection:
             self.log(_("Stopped, because the scene was closed."))
             self._over()
             self.show_status("")
+        self._curves.clear()
 
     @guarded
     def _clicked(self):
@@ -121,6 +131,12 @@ class RunSection:
             finally:
                 self._is_starting = False
 
+    @guarded
+    def _keep_clicked(self):
+        self._monitor.finish()
+        self.show_status(_("Ending with the result so far…"))
+        self._update_button()
+
     def _start(self):
         self.show_status("")
         with slicer.util.WaitCursor():
@@ -134,6 +150,7 @@ class RunSection:
         handle = runners.runner(runner_name).submit(scene_job.job)
         self._scene_job, self._warnings = scene_job, []
         self._started = time.monotonic()
+        self._curves.clear()
         self._ui.progressBar.value = 0
         self._ui.progressBar.format = "%p%"
         self._ui.progressBar.visible = True
@@ -144,7 +161,10 @@ class RunSection:
         self._on_busy(True)
 
     def _update_button(self):
-        button = self._ui.applyButton
+        button, keep = self._ui.applyButton, self._ui.keepButton
+        monitor = self._monitor
+        keep.visible = monitor.is_running and self._scene_job.task.can_finish_early
+        keep.enabled = not (monitor.is_finishing or monitor.is_cancelling)
         if self._monitor.is_running:
             button.text = _("Cancel")
             button.enabled = not self._monitor.is_cancelling
@@ -160,7 +180,7 @@ class RunSection:
         if seconds_left is not None and fraction < 1:
             text += " – " + _("about {time} left").format(time=duration_text(seconds_left))
         self._ui.progressBar.format = text
-        if message and not self._monitor.is_cancelling:
+        if message and not (self._monitor.is_cancelling or self._monitor.is_finishing):
             self.show_status(message)
 
     def _logged(self, level, message):

@@ -244,6 +244,7 @@ class TaskPanel(VTKObservationMixin):
     def _task_chosen(self, task):
         self._write(setattr, self.state.wrapper, "taskId", task.id)
         self.results.clear()
+        self.run.clear_curves()
         self.refresh()
 
     @user_action

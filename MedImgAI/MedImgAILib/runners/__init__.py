@@ -9,11 +9,12 @@ from __future__ import annotations
 import atexit
 
 from ..core.errors import InputError
-from .base import Event, Failed, Finished, Handle, Job, Log, Progress, Runner, Stopped
+from .base import Curve, Event, Failed, Finished, Handle, Job, Log, Progress, Runner, Stopped
 from .inprocess import InProcessRunner
 from .worker import WorkerRunner
 
 __all__ = [
+    "Curve",
     "Event",
     "Failed",
     "Finished",

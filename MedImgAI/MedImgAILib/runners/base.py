@@ -45,6 +45,13 @@ class Log(Event):
 
 
 @dataclass(frozen=True)
+class Curve(Event):
+    """Points of curves to watch, in the order they came: ``(name, x, y)``; see :meth:`Context.curve`."""
+
+    points: tuple[tuple[str, float, float], ...]
+
+
+@dataclass(frozen=True)
 class Finished(Event):
     """The last event of a job that succeeded: ``{output name: data}``."""
 
@@ -91,6 +98,10 @@ class Handle:
 
         Nothing happens if the job is over.
         """
+        raise NotImplementedError
+
+    def finish(self):
+        """Ask a task that can to end now with its latest whole result; nothing happens if the job is over."""
         raise NotImplementedError
 
     def wait(self, on_event=None, timeout: float | None = None) -> dict:

@@ -16,6 +16,9 @@ class _InProcessHandle(Handle):
         super().__init__(job)
         self.context = ReportingContext(self.put, job.device, job.seed)
 
+    def finish(self):
+        self.context.finish()
+
     def cancel(self):
         """Ask the task to stop; it does when it next reports progress, since a thread cannot be killed."""
         self.context.cancel()

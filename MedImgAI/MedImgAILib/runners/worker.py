@@ -11,7 +11,7 @@ from collections import deque
 from pathlib import Path
 
 from ..core.errors import InputError, MedImgAIError, ResourceError, WorkerDied
-from .base import Event, Failed, Finished, Handle, Job, Log, Progress, Runner, Stopped
+from .base import Curve, Event, Failed, Finished, Handle, Job, Log, Progress, Runner, Stopped
 from .execution import failure, rebuild_error
 from .worker_process import WorkerProcess
 from .workspace import Workspace, read_data, remove_data, write_data
@@ -28,6 +28,7 @@ class _WorkerHandle(Handle):
         self.number = number
         self.folder: Path | None = None
         self.is_cancelled = False
+        self.is_finishing = False
         self.is_started = False
         """Whether a worker has begun with it; until then its worker's death is none of its fault."""
         self.attempts = 0
@@ -36,6 +37,9 @@ class _WorkerHandle(Handle):
 
     def cancel(self):
         self._inbox.put(("cancel", self))
+
+    def finish(self):
+        self._inbox.put(("finish", self))
 
     def put(self, event: Event):
         if not self.is_done:
@@ -175,6 +179,11 @@ class WorkerRunner(Runner):
         self._kill_at = time.monotonic() + GRACE_S
         self._send(op="cancel", number=handle.number)
 
+    def _on_finish(self, handle: _WorkerHandle):
+        handle.is_finishing = True
+        if handle is self._current and not handle.is_done:
+            self._send(op="finish", number=handle.number)
+
     def _on_message(self, process: WorkerProcess, message: dict):
         if process is not self._process:
             return
@@ -189,6 +198,8 @@ class WorkerRunner(Runner):
                 handle.is_started = True
             case "progress":
                 handle.put(Progress(message["fraction"], message["message"]))
+            case "curve":
+                handle.put(Curve(tuple((str(name), float(x), float(y)) for name, x, y in message["points"])))
             case "log":
                 handle.put(Log(message["level"], message["message"]))
             case "failed":
@@ -242,6 +253,8 @@ class WorkerRunner(Runner):
         job = handle.job
         order = {"task": job.task_id, "folder": str(handle.folder), "device": job.device, "seed": job.seed}
         self._send(op="run", number=handle.number, **order)
+        if handle.is_finishing:
+            self._send(op="finish", number=handle.number)
 
     def _send(self, **order):
         try:

@@ -1,9 +1,9 @@
 """The worker process: does one job after the other for :mod:`.worker` and stays warm in between.
 
-It reads JSON lines on standard input: ``{"op": "run", "number", "task", "folder", "device", "seed"}`` and
-``{"op": "cancel", "number"}``, and writes JSON lines: ``ready``, ``started``, ``progress``, ``log``, and at the end of
-each job ``finished``, ``failed`` or ``stopped``, each with the job's number. Data travel in folders; see
-:mod:`.workspace`.
+It reads JSON lines on standard input: ``{"op": "run", "number", "task", "folder", "device", "seed"}``,
+``{"op": "cancel", "number"}`` and ``{"op": "finish", "number"}``, and writes JSON lines: ``ready``, ``started``,
+``progress``, ``curve``, ``log``, and at the end of each job ``finished``, ``failed`` or ``stopped``, each with the
+job's number. Data travel in folders; see :mod:`.workspace`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import sys
 import threading
 from pathlib import Path
 
-from .base import Event, Failed, Finished, Job, Log, Progress
+from .base import Curve, Event, Failed, Finished, Job, Log, Progress
 from .execution import describe_error, failure, run_job
 from .reporting import ReportingContext
 from .workspace import RESULT, read_data, write_data
@@ -68,7 +68,8 @@ class Worker:
                 self._contexts[number] = context
                 self._jobs.put((order, context))
             elif number in self._contexts:
-                self._contexts[number].cancel()
+                context = self._contexts[number]
+                context.finish() if order["op"] == "finish" else context.cancel()
         os._exit(0)
 
     def work(self):
@@ -97,6 +98,8 @@ class Worker:
     def _report(self, number: int, event: Event):
         if isinstance(event, Progress):
             self._channel.send(op="progress", number=number, fraction=event.fraction, message=event.message)
+        elif isinstance(event, Curve):
+            self._channel.send(op="curve", number=number, points=event.points)
         elif isinstance(event, Log):
             self._channel.send(op="log", number=number, level=event.level, message=event.message)
         elif isinstance(event, Failed):

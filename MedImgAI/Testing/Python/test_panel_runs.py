@@ -74,6 +74,55 @@ def test_cancel_changes_nothing(driver, runner):
     assert driver.status.startswith("Misbehave finished")
 
 
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_stop_and_keep_ends_with_a_result(driver, runner):
+    """The iterating task is told, its result arrives, and its curve is seen meanwhile."""
+    import slicer
+
+    assert driver.ui.keepButton.isHidden() and driver.ui.curvesFrame.isHidden()
+    driver.misbehave("iterate", 5000)
+    driver.run_in(runner)
+    driver.apply()
+    assert not driver.ui.keepButton.isHidden() and driver.ui.keepButton.enabled
+    assert driver.app.wait_until(lambda: not driver.ui.curvesFrame.isHidden(), 20)
+    chart = driver.ui.curvesFrame.findChild(qt_label(), "curve_Objective")
+    driver.app.wait_until(lambda: driver.ui.progressBar.value > 0, 2)
+    driver.ui.keepButton.click()
+    assert not driver.ui.keepButton.enabled and driver.ui.applyButton.enabled
+    assert driver.status == "Ending with the result so far…"
+    driver.finish(10)
+    assert driver.status.startswith("Misbehave finished in ") and driver.ui.keepButton.isHidden()
+    assert "ended at " in driver.ui.logText.toPlainText()
+    (node,) = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")[1:]
+    assert '"finished_early": true' in node.GetAttribute("MedImgAI.Provenance")
+    picture = chart.pixmap.toImage()
+    colors = {picture.pixelColor(x, y).name() for x in range(picture.width()) for y in range(picture.height())}
+    assert "#1f77b4" in colors  # the curve itself
+    driver.misbehave("double")
+    driver.apply()
+    driver.finish()
+    assert driver.ui.curvesFrame.isHidden()
+
+
+def qt_label():
+    import qt
+
+    return qt.QLabel
+
+
+def test_curves_are_placed_by_their_values():
+    from MedImgAILib.panel.curves import axis_range, positions, thinned
+
+    assert axis_range([2.0, 4.0]) == (2.0, 4.0, False)
+    assert axis_range([0.001, 1.0])[2] and not axis_range([0.0, 1.0])[2]
+    low, high, _log = axis_range([3.0, 3.0])
+    assert low < 3.0 < high
+    (x0, y0), (x1, y1), (x2, y2) = positions([(0, 1.0), (5, 10.0), (10, 100.0)], (0, 10), axis_range([1.0, 100.0]))
+    assert x1 - x0 == x2 - x1 > 0 and abs((y0 - y1) - (y1 - y2)) <= 1 and y0 > y2
+    points = thinned([(i, i) for i in range(2001)])
+    assert len(points) < 2000 and points[-1] == (2000, 2000) and points[0] == (0, 0)
+
+
 def test_a_killed_worker_leaves_the_panel_usable(driver, extra_tasks, caplog):  # noqa: F811
     driver.misbehave("steps", 400)
     before = pt.snapshot(driver.app.scene)
@@ -99,7 +148,7 @@ def test_a_result_that_comes_after_cancel_is_dropped(slicer_app):  # noqa: F811
             self.put(Finished({"result": 1}))
 
     ends = []
-    monitor = JobMonitor(lambda *_: None, lambda *_: None, ends.append)
+    monitor = JobMonitor(lambda *_: None, lambda *_: None, lambda *_: None, ends.append)
     monitor.start(Stubborn(Job("test")))
     monitor.cancel()
     assert slicer_app.wait_until(lambda: not monitor.is_running, 5)
