@@ -11,8 +11,8 @@ from MedImgAILib.core import ChoiceParameter, IntegerParameter, Task, VolumePort
 from MedImgAILib.core.errors import InputError, MissingPackageError
 
 MODES = (
-    "double", "steps", "iterate", "many_reports", "hold_gil", "ignore_cancel", "exit", "segfault", "noise", "flood", "child",
-    "value_error", "input_error", "missing_package", "memory_error", "allocate", "system_exit", "write_input",
+    "double", "steps", "iterate", "many_reports", "hold_gil", "ignore_cancel", "exit", "segfault", "noise", "flood",
+    "child", "value_error", "input_error", "missing_package", "memory_error", "allocate", "system_exit", "write_input",
     "big_output", "not_task_data", "random",
 )  # fmt: skip
 
