@@ -6,16 +6,37 @@ per pattern instead of per voxel makes every vote, and every iteration of an est
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
-from MedImgAILib.core import Geometry, InputError, Segment, Segmentation, Table, Volume
+from MedImgAILib.core import (
+    ChoiceParameter,
+    Geometry,
+    InputError,
+    Segment,
+    Segmentation,
+    SegmentationPort,
+    Table,
+    Volume,
+    VolumePort,
+)
+from MedImgAILib.core.errors import listed
 from MedImgAILib.core.resampling import resample_segmentation
 
-_MOST_CODES = 1 << 20
-_CHUNK = 1 << 18
+from .patterns import encode, in_chunks
+from .segments import MATCHES, common_labels, common_table
+
+SEGMENTATIONS = SegmentationPort(
+    "segmentations", "Segmentations", "One per rater; as many as there are.", multiple=True, minimum_count=2
+)
+REFERENCE = VolumePort(
+    "reference", "Reference", "The grid of the result; the first rater's if none.",
+    components=(), optional=True, allow_nan=True,
+)  # fmt: skip
+MATCH = ChoiceParameter(
+    "match", "Match segments by", "auto", "How segments of different raters are recognised as the same structure.",
+    choices=MATCHES, advanced=True,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +55,8 @@ class Ratings:
         The number that stands for each pattern in ``image``.
     image : (K, J, I) unsigned integers
         The code of every voxel's pattern.
+    known : (R, L) bool
+        Whether a rater has a segment at all.
     """
 
     segments: tuple[Segment, ...]
@@ -43,6 +66,7 @@ class Ratings:
     codes: np.ndarray
     image: np.ndarray
     geometry: Geometry
+    known: np.ndarray
 
     def spread(self, per_pattern: np.ndarray) -> np.ndarray:
         """(K, J, I) image of a (P,) value per pattern."""
@@ -50,75 +74,155 @@ class Ratings:
         lookup[self.codes] = per_pattern
         result = np.empty(self.image.shape, per_pattern.dtype)
         source, target = self.image.reshape(-1), result.reshape(-1)
-        _in_chunks(lambda part: np.take(lookup, source[part], out=target[part], mode="clip"), target.size)
+        in_chunks(lambda part: np.take(lookup, source[part], out=target[part], mode="clip"), target.size)
         return result
 
     def segmentation(self, decided: np.ndarray, name: str) -> Segmentation:
-        """The segmentation of a (P,) label per pattern; every segment of the table stays, even if empty."""
-        dtype = np.uint8 if len(self.segments) < 256 else np.int16
-        return Segmentation.from_labels(self.spread(decided.astype(dtype)), self.geometry, self.segments, name)
+        """The segmentation of decided labels, (P,) or (K, J, I); every segment of the table stays, even if empty."""
+        decided = decided.astype(np.uint8 if len(self.segments) < 256 else np.int16)
+        labels = decided if decided.ndim == 3 else self.spread(decided)
+        return Segmentation.from_labels(labels, self.geometry, self.segments, name)
 
-    def dice(self, decided: np.ndarray) -> Table:
-        """Dice of every rater with the (P,) decided labels, a row per rater and segment; NaN where both are empty."""
-        rows = {"rater": [], "segment": [], "dice": [], "volume_ml": []}
-        millilitre = self.geometry.voxel_volume_mm3 / 1000
+    def box(self, margin: int = 0) -> tuple[slice, slice, slice]:
+        """The part of the grid where anyone saw anything, and ``margin`` voxels around; one voxel if nobody did."""
+        anything = self.spread((self.patterns > 0).any(axis=1))
+        slices = []
+        for axis in range(3):
+            found = np.flatnonzero(anything.any(axis=tuple(a for a in range(3) if a != axis)))
+            first, last = (found[0], found[-1]) if found.size else (0, 0)
+            slices.append(slice(max(0, int(first) - margin), min(self.geometry.shape[axis], int(last) + margin + 1)))
+        return tuple(slices)
+
+    def voters(self, place: int, absent: str) -> np.ndarray:
+        """(R,) bool: who decides about the segment at ``place`` of the table, by the parameter ``absent``."""
+        return self.known[:, place] if absent == "abstain" else np.ones(len(self.names), bool)
+
+    def labels(self, rater: int) -> np.ndarray:
+        """(K, J, I) what one rater said."""
+        return self.spread(self.patterns[:, rater])
+
+    def pairwise_dice(self) -> np.ndarray:
+        """(L, R, R) Dice of every two raters for every segment; NaN where one lacks it or both are empty."""
+        result = np.full((len(self.segments), len(self.names), len(self.names)), np.nan)
+        for number, segment in enumerate(self.segments):
+            said = (self.patterns == segment.label).astype(np.float64)
+            both = (said * self.counts[:, None]).T @ said
+            sizes = np.diag(both)[:, None] + np.diag(both)
+            known = self.known[:, number, None] & self.known[:, number]
+            np.divide(2 * both, sizes, out=result[number], where=known & (sizes > 0))
+        return result
+
+    def agreement(self) -> np.ndarray:
+        """(L, R) mean Dice of every rater with the others; NaN without another to compare with."""
+        pairs = self.pairwise_dice()
+        pairs[:, np.arange(len(self.names)), np.arange(len(self.names))] = np.nan
+        count = np.isfinite(pairs).sum(axis=2)
+        return np.divide(np.nansum(pairs, axis=2), count, out=np.full(count.shape, np.nan), where=count > 0)
+
+    def table(self, decided: np.ndarray, **columns) -> Table:
+        """What every rater is worth, judged by the decided labels; a row per rater and segment.
+
+        Parameters
+        ----------
+        decided : (P,) or (K, J, I) labels
+        **columns : (L, R) arrays
+            Further columns, put first; one that is always there is replaced.
+
+        Returns
+        -------
+        Table
+            Dice and sensitivity are NaN where rater and result, or the result, are empty; everything is NaN for a
+            segment that the rater lacks.
+        """
+        names = ("rater", "segment", *columns, "dice", "sensitivity", "specificity", "agreement", "volume_ml")
+        rows = {name: [] for name in dict.fromkeys(names)}
+        agreement = self.agreement()
+        joint = self._joint(decided)
+        total, millilitre = int(self.counts.sum()), self.geometry.voxel_volume_mm3 / 1000
         for number, rater in enumerate(self.names):
-            for segment in self.segments:
-                said, truth = self.patterns[:, number] == segment.label, decided == segment.label
-                both = int(self.counts[said & truth].sum())
-                sizes = int(self.counts[said].sum()) + int(self.counts[truth].sum())
-                rows["rater"].append(rater)
-                rows["segment"].append(segment.name)
-                rows["dice"].append(2 * both / sizes if sizes else float("nan"))
-                rows["volume_ml"].append(int(self.counts[said].sum()) * millilitre)
+            for place, segment in enumerate(self.segments):
+                said = self.patterns[:, number] == segment.label
+                both, given = int(joint[said, segment.label].sum()), int(self.counts[said].sum())
+                wanted = int(joint[:, segment.label].sum())
+                found = {
+                    "dice": _share(2 * both, given + wanted),
+                    "sensitivity": _share(both, wanted),
+                    "specificity": _share(total - given - wanted + both, total - wanted),
+                    "volume_ml": given * millilitre,
+                }
+                found |= {"agreement": agreement[place, number]} | {n: v[place, number] for n, v in columns.items()}
+                if not self.known[number, place]:
+                    found = dict.fromkeys(found, float("nan"))
+                for name, value in (found | {"rater": rater, "segment": segment.name}).items():
+                    rows[name].append(value)
         return Table(rows, name="Raters", units={"volume_ml": "ml"})
 
+    def _joint(self, decided) -> np.ndarray:
+        """(P, L + 1) number of voxels of each pattern that were decided for each label."""
+        count = len(self.segments) + 1
+        joint = np.zeros((len(self.counts), count), np.int64)
+        if decided.ndim == 1:
+            joint[np.arange(len(self.counts)), decided] = self.counts
+            return joint
+        place = self.spread(np.arange(len(self.counts), dtype=np.int64)).reshape(-1)
+        return np.bincount(place * count + decided.reshape(-1), minlength=joint.size).reshape(joint.shape)
 
-def collect(segmentations: list[Segmentation], reference: Volume | None, context) -> Ratings:
-    """Bring all raters to one grid and one table of segments, matched by name.
 
-    The grid is the reference's, or else the first rater's. A segment that a rater lacks counts as background there.
+def _share(part: float, whole: float) -> float:
+    return part / whole if whole else float("nan")
+
+
+def collect(segmentations: list[Segmentation], reference: Volume | None, context, match: str = "auto") -> Ratings:
+    """Bring all raters to one grid and one table of segments.
+
+    The grid is the reference's, or else the first rater's. A segment that a rater lacks counts as background there;
+    :attr:`Ratings.known` tells where that is so.
+
+    Parameters
+    ----------
+    segmentations : list of Segmentation
+    reference : Volume, optional
+    context : Context
+    match : one of :data:`.segments.MATCHES`
 
     Raises
     ------
     InputError
-        If no segment name occurs with two raters, or a rater's segments do not reach the grid at all.
+        If no segment occurs with two raters, or a rater's segments do not reach the grid at all.
     """
     geometry = (reference or segmentations[0]).geometry
-    table: dict[str, Segment] = {}
-    raters_with: dict[str, int] = {}
-    for rater in segmentations:
-        for name in {s.name: s for s in rater.segments}:
-            table.setdefault(name, rater.segment(_id_of(rater, name)))
-            raters_with[name] = raters_with.get(name, 0) + 1
-    if max(raters_with.values()) < 2:
-        names = ", ".join(list(table)[:6])
-        raise InputError(
-            f"The segmentations have no segment name in common ({names}); give the same structure the same name."
-        )
-    segments = tuple(
-        replace(segment, label=n, layer=0, id=name) for n, (name, segment) in enumerate(table.items(), start=1)
-    )
     names = _unique_names(segmentations)
-    labels = {s.name: s.label for s in segments}
+    segments, own = common_table(segmentations, names, match)
     layers = []
     for number, rater in enumerate(segmentations):
         if not rater.geometry.same_grid(geometry):
-            if not (geometry.contains(rater.geometry.corners_ras()).any() or _overlap(geometry, rater.geometry)):
+            if not boxes_meet(geometry, rater.geometry):
                 raise InputError(f"Rater '{names[number]}' lies entirely outside the reference grid.")
             rater = resample_segmentation(rater, geometry)
-        layers.append(_common_labels(rater, labels, names[number], context))
+        layers.append(common_labels(rater, own[number], len(segments), names[number], context))
         context.progress(0.4 * (number + 1) / len(segmentations), "Reading the raters")
+    known = np.array([[label in one for label in range(1, len(segments) + 1)] for one in own])
     encoded = encode(layers, len(segments) + 1)
     context.progress(0.8, "Comparing the raters")
-    return Ratings(segments, names, *encoded, geometry)
+    ratings = Ratings(segments, names, *encoded, geometry, known)
+    _warn_of_gaps(ratings, context)
+    return ratings
 
 
-def _id_of(rater, name):
-    return next(s.id for s in rater.segments if s.name == name)
+def _warn_of_gaps(ratings: Ratings, context):
+    """Tell of raters without any voxel, and of segments that some raters lack."""
+    said = (ratings.counts[:, None] * (ratings.patterns > 0)).sum(axis=0)
+    empty = [name for name, size in zip(ratings.names, said, strict=True) if not size]
+    if empty:
+        context.warn(f"Without a single voxel in any segment: {listed(empty)}.")
+    for segment, known in zip(ratings.segments, ratings.known.T, strict=True):
+        missing = [name for name, has in zip(ratings.names, known, strict=True) if not has]
+        if missing:
+            context.warn(f"Segment '{segment.name}' is missing with {listed(missing)}.")
 
 
-def _overlap(first: Geometry, second: Geometry) -> bool:
+def boxes_meet(first: Geometry, second: Geometry) -> bool:
+    """Whether the boxes around two grids, along the patient's axes, have space in common."""
     boxes = [g.corners_ras() for g in (first, second)]
     return bool((boxes[0].max(0) > boxes[1].min(0)).all() and (boxes[1].max(0) > boxes[0].min(0)).all())
 
@@ -129,92 +233,3 @@ def _unique_names(segmentations):
         name = rater.name or f"rater {number}"
         names.append(name if name not in names else f"{name} ({number})")
     return tuple(names)
-
-
-def _common_labels(rater: Segmentation, labels: dict, name: str, context) -> np.ndarray:
-    """(K, J, I) labels of the common table; where segments overlap the later one counts."""
-    dtype = np.uint8 if len(labels) < 256 else np.uint16
-    if len(rater.layers) == 1:
-        layer = rater.layers[0].view(np.uint8) if rater.layers[0].dtype == bool else rater.layers[0]
-        low, high = 0 if layer.dtype.kind == "u" else int(layer.min()), int(layer.max())
-        wanted = {s.label: labels[s.name] for s in rater.segments}
-        if layer.dtype == dtype and all(wanted.get(n) == n for n in range(1, high + 1)):
-            return layer
-        if low >= 0 and high < 1 << 20:
-            lookup = np.zeros(max(high, max(wanted)) + 1, dtype)
-            lookup[list(wanted)] = list(wanted.values())
-            return lookup[layer]
-    result, filled = np.zeros(rater.geometry.shape, dtype), False
-    for segment in rater.segments:
-        mask = rater.mask(segment)
-        filled = filled or bool(result[mask].any())
-        result[mask] = labels[segment.name]
-    if filled:
-        context.warn(f"The segments of rater '{name}' overlap; where they do, the last one counts.")
-    return result
-
-
-def encode(layers: list[np.ndarray], base: int):
-    """The distinct combinations of the raters' labels.
-
-    Parameters
-    ----------
-    layers : R arrays (K, J, I) of labels 0…base − 1
-    base : int
-
-    Returns
-    -------
-    patterns : (P, R) array
-    counts : (P,) int64
-    codes : (P,) int
-    image : (K, J, I) unsigned integers
-        As in :class:`Ratings`.
-    """
-    small = base ** len(layers) <= 1 << 16
-    image = np.zeros(layers[0].shape, np.uint16 if small else np.uint32)
-    flat = image.reshape(-1)
-    rows = [np.ascontiguousarray(layer).reshape(-1) for layer in layers]
-    patterns, codes, first = np.zeros((1, 0), layers[0].dtype), np.zeros(1, np.intp), 0
-    while first < len(rows):
-        if first:
-            # The codes so far are numbered anew without gaps, so that they never outgrow their type.
-            lookup = np.zeros(int(codes.max()) + 1, np.uint32)
-            lookup[codes] = np.arange(len(codes))
-            _in_chunks(lambda part, lookup=lookup: np.take(lookup, flat[part], out=flat[part], mode="clip"), flat.size)
-        size, last = len(patterns), first
-        while last < len(rows) and (last == first or size * base <= _MOST_CODES):
-            size, last = size * base, last + 1
-        if size >= 1 << 32:
-            raise InputError("The raters disagree in more ways than can be kept apart; give fewer raters at a time.")
-        tally = sum(_in_chunks(_Adder(flat, rows[first:last], base, size), flat.size))
-        codes = np.flatnonzero(tally)
-        counts = tally[codes]
-        digits = codes[:, None] // base ** np.arange(last - first - 1, -1, -1) % base
-        older = patterns[codes // base ** (last - first)]
-        patterns = np.concatenate([older, digits.astype(older.dtype)], axis=1)
-        first = last
-    return patterns, counts, codes, image
-
-
-class _Adder:
-    """Appends raters' labels to the codes of a chunk of voxels and counts the codes that result."""
-
-    def __init__(self, flat, rows, base, size):
-        self._flat, self._rows, self._base, self._size = flat, rows, base, size
-
-    def __call__(self, part):
-        chunk = self._flat[part]
-        for row in self._rows:
-            np.multiply(chunk, self._base, out=chunk)
-            np.add(chunk, row[part], out=chunk, casting="unsafe")
-        said = chunk[chunk != 0]
-        tally = np.bincount(said, minlength=self._size)
-        tally[0] = chunk.size - said.size
-        return tally
-
-
-def _in_chunks(work, size: int, chunk: int = _CHUNK) -> list:
-    """``work(slice)`` for all of ``size`` elements on all cores."""
-    parts = [slice(start, min(start + chunk, size)) for start in range(0, size, chunk)]
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        return list(pool.map(work, parts))

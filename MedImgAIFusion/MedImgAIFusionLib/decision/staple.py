@@ -7,7 +7,6 @@ from MedImgAILib.core import (
     FloatParameter,
     IntegerParameter,
     SegmentationPort,
-    Table,
     TablePort,
     Task,
     Volume,
@@ -15,7 +14,9 @@ from MedImgAILib.core import (
 )
 
 from . import raters
+from .vote import ABSENT
 
+_ESTIMATED = ("sensitivity", "specificity")
 _SQUARED_STEP = 1e-14
 """Converged when no sensitivity or specificity changes by more than the root of this."""
 
@@ -86,14 +87,7 @@ class Staple(Task):
     )
     keywords = ("consensus", "label fusion", "raters", "sensitivity", "specificity", "ground truth")
 
-    inputs = (
-        SegmentationPort(
-            "segmentations", "Segmentations", "One per rater; segments are matched by name.",
-            multiple=True, minimum_count=2,
-        ),
-        VolumePort("reference", "Reference", "The grid of the result; the first rater's if none.",
-                   components=(), optional=True, allow_nan=True),
-    )  # fmt: skip
+    inputs = (raters.SEGMENTATIONS, raters.REFERENCE)
     parameters = (
         FloatParameter(
             "threshold", "Least probability", 0.5, "A voxel joins a segment from this probability on.",
@@ -108,36 +102,40 @@ class Staple(Task):
             "iterations", "Most iterations", 1000, "The estimate stops earlier when it no longer changes.",
             minimum=1, maximum=100000, advanced=True,
         ),
+        ABSENT,
+        raters.MATCH,
     )  # fmt: skip
     outputs = (
         SegmentationPort("consensus", "Consensus", "The most probable segments."),
         VolumePort("probability", "Probability", "That of the most probable segment at each voxel, 0…1.",
                    optional=True),
-        TablePort("raters", "Raters", "Sensitivity and specificity of each rater and segment.", optional=True),
+        TablePort(
+            "raters", "Raters", "Of every rater and segment: sensitivity and specificity as estimated, Dice with the "
+            "consensus, mean Dice with the other raters, volume.", optional=True,
+        ),
     )  # fmt: skip
 
     def run(self, inputs, parameters, context):
         with context.part(0.0, 0.7) as part:
-            ratings = raters.collect(inputs.segmentations, inputs.reference, part)
+            ratings = raters.collect(inputs.segmentations, inputs.reference, part, parameters.match)
         best = np.zeros(len(ratings.patterns))
         decided = np.zeros(len(ratings.patterns), np.intp)
-        rows = {"rater": [], "segment": [], "sensitivity": [], "specificity": []}
+        found = {name: np.full((len(ratings.segments), len(ratings.names)), np.nan) for name in _ESTIMATED}
         for number, segment in enumerate(ratings.segments):
-            probability, sensitivity, specificity, steps = estimate(
-                ratings.patterns == segment.label, ratings.counts, parameters.confidence, parameters.iterations,
-                context.check,
+            used = ratings.voters(number, parameters.absent)
+            probability, *values, steps = estimate(
+                (ratings.patterns == segment.label)[:, used], ratings.counts, parameters.confidence,
+                parameters.iterations, context.check,
             )  # fmt: skip
             if steps == parameters.iterations:
                 context.warn(f"Segment '{segment.name}' had not converged after {steps} iterations.")
             decided[(probability >= parameters.threshold) & (probability > best)] = segment.label
             best = np.maximum(best, probability)
-            rows["rater"] += ratings.names
-            rows["segment"] += [segment.name] * len(ratings.names)
-            rows["sensitivity"] += sensitivity.tolist()
-            rows["specificity"] += specificity.tolist()
+            for name, value in zip(_ESTIMATED, values, strict=True):
+                found[name][number, used] = value
             context.progress(0.7 + 0.2 * (number + 1) / len(ratings.segments), segment.name)
         return {
             "consensus": ratings.segmentation(decided, "STAPLE"),
             "probability": Volume(ratings.spread(best.astype(np.float32)), ratings.geometry, name="STAPLE probability"),
-            "raters": Table(rows, name="Raters"),
+            "raters": ratings.table(decided, **found),
         }

@@ -5,7 +5,7 @@ import pytest
 import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from MedImgAIFusionLib.decision.raters import encode
+from MedImgAIFusionLib.decision.patterns import encode
 from MedImgAIFusionLib.decision.staple import Staple, estimate
 from MedImgAIFusionLib.decision.vote import MajorityVote
 from MedImgAILib.core import Context, Geometry, InputError, ParameterError, Segment, Segmentation
@@ -127,11 +127,11 @@ def test_ties_follow_the_rule(answers, ties, expected):
 
 def test_weights_count_as_votes():
     answers = one_voxel(1, 1, 2)
-    assert run(MajorityVote(), answers, weights="1, 1, 2.5")["consensus"].layers[0].item() == 2
-    assert run(MajorityVote(), answers, weights="1 1 2")["consensus"].layers[0].item() == 0
+    assert run(MajorityVote(), answers, weighting="given", weights="1, 1, 2.5")["consensus"].layers[0].item() == 2
+    assert run(MajorityVote(), answers, weighting="given", weights="1 1 2")["consensus"].layers[0].item() == 0
     for text in ("1, 1", "1, x, 2", "1, -1, 2", "1, inf, 2"):
-        with pytest.raises(ParameterError, match="Weights"):
-            run(MajorityVote(), answers, weights=text)
+        with pytest.raises(ParameterError, match="Votes"):
+            run(MajorityVote(), answers, weighting="given", weights=text)
 
 
 def test_segments_are_matched_by_name_whatever_label_layer_or_grid():
@@ -181,7 +181,7 @@ def test_the_reference_sets_the_grid():
 @pytest.mark.parametrize("task", [MajorityVote(), Staple()])
 def test_raters_that_cannot_be_compared_are_refused(task):
     labels = np.ones(GRID.shape, np.uint8)
-    with pytest.raises(InputError, match="no segment name in common"):
+    with pytest.raises(InputError, match="No segment occurs with two raters"):
         run(task, [rater(labels, names=("A",)), rater(labels, names=("B",))])
     with pytest.raises(InputError, match="at least 2"):
         run(task, [rater(labels)])
