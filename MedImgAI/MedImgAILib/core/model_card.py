@@ -8,10 +8,16 @@ id*                    lower-case letters, digits and ``_ . -``, beginning with 
 version*               version of the model, "1.0.0"
 title*, task*          text; one of :data:`TASKS`
 inputs*                list of objects: name*, modality* ("CT", "MR", …, DICOM's defined terms), channels (1),
-                       spacing_mm ([i, j, k] to resample to; absent: as it comes), orientation (as "RAS"; absent:
-                       as it comes), intensity ({"rule": …}, see :class:`.model_intensity.Intensity`), crop_above (cut
-                       to the box of the voxels above this value), size ([i, j, k] voxels that the network sees), fit
-                       ("pad": crop or pad with 0 about the middle; "stretch": resample to the size)
+                       spacing_mm ([i, j, k] to resample to; absent, or 0 along an axis: as it comes), orientation (as
+                       "RAS"; absent: as it comes), intensity ({"rule": …}, or a list of such, see
+                       :class:`.model_intensity.Intensity`), intensity_first (true: before resampling), crop_above
+                       (cut to the box of the voxels above this value), crop_nonzero (true: cut to the box of the
+                       voxels that are not 0 in any input), size ([i, j, k] voxels that the network sees), fit
+                       ("pad": crop or pad with 0 about the middle; "stretch": resample to the size), interpolation
+                       ("linear", "cubic", or "cubic_in_plane": nearest along the axis of the thick slices where they
+                       are thicker than three times the other spacings), align (where the grid of another spacing
+                       lies: "center" about the same middle, "box" in the same box with the spacing that fits it,
+                       "first_voxel" with the same first voxel centre)
 outputs*               list of objects: name*, kind* (one of :data:`KINDS`), and with "segmentation" or "classes"
                        segments*: name*, label* (≥ 1; 0 is background), color ([r, g, b] in 0…1), terminology
                        ({"category", "type", "modifier", "region", "region_modifier"}: [scheme, value, meaning] each)
@@ -21,17 +27,19 @@ license*, citation*    SPDX identifier or text; how to cite it
 training*              data* (what it was trained on), metrics ({name: number}, on data that it had not seen)
 intended_use*, limits* one or a few sentences each
 weights_sha256*        SHA-256 of weights.safetensors, 64 hexadecimal digits
+members                for an ensemble: SHA-256 of weights_2.safetensors, weights_3.safetensors, …; the mean counts
 =====================  ===============================================================================================
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass, field
 
 from .data import Segment
 from .errors import InputError, ModelError
 from .model_inference import Inference, voxels
-from .model_intensity import Intensity
+from .model_intensity import Intensity, intensity_json, read_intensity
 from .model_json import REQUIRED, Node, check_plain
 from .terminology import Code, Terminology
 
@@ -40,6 +48,9 @@ TASKS = (
     "segmentation", "classification", "detection", "regression", "enhancement", "synthesis", "registration",
     "reconstruction", "embedding",
 )  # fmt: skip
+INTERPOLATIONS = ("linear", "cubic", "cubic_in_plane")
+ALIGNMENTS = ("center", "box", "first_voxel")
+MOST_MEMBERS = 50
 KINDS = ("segmentation", "classes", "volume", "displacement", "values")
 
 
@@ -52,30 +63,37 @@ class ModelInput:
     channels: int = 1
     spacing_mm: tuple[float, float, float] | None = None
     orientation: str | None = None
-    intensity: Intensity = Intensity()
+    intensity: Intensity | tuple[Intensity, ...] = Intensity()
     crop_above: float | None = None
     size: tuple[int, int, int] | None = None
     fit: str = "pad"
+    crop_nonzero: bool = False
+    intensity_first: bool = False
+    interpolation: str = "linear"
+    align: str = "center"
 
     @classmethod
     def read(cls, node: Node) -> ModelInput:
         spacing = node.numbers("spacing_mm", 3, None)
-        if spacing is not None and min(spacing) <= 0:
-            node.fail("spacing_mm", "spacings are positive")
+        if spacing is not None and (min(spacing) < 0 or not any(spacing)):
+            node.fail("spacing_mm", "spacings are positive, or 0 for as it comes")
         orientation = node.text("orientation", "[RLAPSI]{3}", None)
         if orientation is not None and {frozenset(p) for p in ("RL", "AP", "SI")} != {
             next(frozenset(p) for p in ("RL", "AP", "SI") if letter in p) for letter in orientation
         }:
             node.fail("orientation", f"'{orientation}' does not name three axes")
-        rule = node.take("intensity", dict, {"rule": "none"})
+        rule = node.take("intensity", (dict, list), {"rule": "none"})
         try:
-            intensity = Intensity(**rule)
+            intensity = read_intensity(rule)
         except (TypeError, ValueError) as error:
             node.fail("intensity", str(error))
         crop_above = node.take("crop_above", (int, float), None)
         result = cls(
             node.text("name"), node.text("modality"), node.integer("channels", 1, 1), spacing, orientation, intensity,
             crop_above, voxels(node, "size"), node.text("fit", "pad|stretch", "pad"),
+            node.take("crop_nonzero", bool, False), node.take("intensity_first", bool, False),
+            node.text("interpolation", "|".join(INTERPOLATIONS), "linear"),
+            node.text("align", "|".join(ALIGNMENTS), "center"),
         )  # fmt: skip
         if result.fit == "stretch" and (result.size is None or spacing is not None):
             node.fail("fit", "stretch needs a size and no spacing_mm")
@@ -144,6 +162,7 @@ class ModelCard:
     arguments: dict = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     inference: Inference = Inference()
+    members: tuple[str, ...] = ()
 
     @classmethod
     def from_json(cls, value) -> ModelCard:
@@ -182,6 +201,7 @@ class ModelCard:
             intended_use=top.text("intended_use"),
             limits=top.text("limits"),
             weights_sha256=top.text("weights_sha256", "[0-9a-f]{64}"),
+            members=_members(top),
         )
         for node in (network, training, top):
             node.end()
@@ -191,8 +211,12 @@ class ModelCard:
         """The object of ``model.json``; :meth:`from_json` reads it back."""
         inputs = []
         for each in self.inputs:
-            entry = {k: v for k, v in asdict(each).items() if v is not None and (k, v) != ("fit", "pad")}
-            inputs.append(entry | {"intensity": each.intensity.to_json()})
+            plain = ModelInput(each.name, each.modality)
+            entry = {
+                k: v for k, v in asdict(each).items()
+                if k in ("name", "modality", "channels") or v != getattr(plain, k)
+            }  # fmt: skip
+            inputs.append(entry | {"intensity": intensity_json(each.intensity)})
         outputs = []
         for each in self.outputs:
             segments = [_segment_json(s) for s in each.segments]
@@ -213,7 +237,16 @@ class ModelCard:
             "intended_use": self.intended_use,
             "limits": self.limits,
             "weights_sha256": self.weights_sha256,
+            **({"members": list(self.members)} if self.members else {}),
         }
+
+
+def _members(top: Node) -> tuple[str, ...]:
+    """The hashes of an ensemble's further weights."""
+    given = top.take("members", list, [])
+    if len(given) > MOST_MEMBERS or not all(isinstance(v, str) and re.fullmatch("[0-9a-f]{64}", v) for v in given):
+        top.fail("members", "a list of SHA-256 is needed")
+    return tuple(given)
 
 
 def _segment_json(segment: Segment) -> dict:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from .model_json import Node
 
 MODES = ("sliding_window", "whole")
-ACTIVATIONS = ("softmax", "sigmoid")
+ACTIVATIONS = ("softmax", "sigmoid", "regions")
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,11 @@ class Inference:
         Voxels of a window; None lets the program choose by the free memory.
     overlap : float
         Share of a window that its neighbour covers too, 0 ≤ overlap < 1.
-    activation : "softmax" or "sigmoid"
-        Softmax: channel 0 is background. Sigmoid: channel c is the label c + 1 where it exceeds ``threshold``.
+    activation : "softmax", "sigmoid" or "regions"
+        Softmax: channel 0 is background. Sigmoid: channel c is the label c + 1 where it exceeds ``threshold`` and all
+        others. Regions (that lie in one another): the last channel c that exceeds ``threshold`` gives the label c + 1.
+    channels : tuple of int, optional
+        The network's output channels that are used, in this order; all by default.
     threshold : float
     dimensions : 2 or 3
         2: the network takes the slices one by one.
@@ -34,6 +37,7 @@ class Inference:
     activation: str = "softmax"
     threshold: float = 0.5
     dimensions: int = 3
+    channels: tuple[int, ...] | None = None
 
     @classmethod
     def read(cls, node: Node) -> Inference:
@@ -52,20 +56,26 @@ class Inference:
             float(node.take(name, (int, float), getattr(cls, name))) for name in ("overlap", "threshold")
         )
         dimensions = node.integer("dimensions", 2, cls.dimensions)
+        channels = node.take("channels", list, None)
         node.end()
+        if channels is not None:
+            if not channels or not all(type(c) is int and 0 <= c < 1000 for c in channels):
+                node.fail("channels", "a list of channel numbers from 0 on is needed")
+            channels = tuple(channels)
         if not 0 <= overlap < 1:
             node.fail("overlap", "a share of at least 0 and less than 1 is needed")
         if not 0 < threshold < 1:
             node.fail("threshold", "a probability between 0 and 1 is needed")
         if dimensions > 3 or (dimensions == 2 and window and window[2] != 1):
             node.fail("dimensions", "2 (with windows of one slice) or 3 is needed")
-        return cls(mode, window, overlap, activation, threshold, dimensions)
+        return cls(mode, window, overlap, activation, threshold, dimensions, channels)
 
     def to_json(self) -> dict:
         """The object of ``model.json``; empty if all is as by default."""
         given = {k: v for k, v in vars(self).items() if v != getattr(type(self), k)}
-        if self.window:
-            given["window"] = list(self.window)
+        for name in ("window", "channels"):
+            if name in given:
+                given[name] = list(given[name])
         return given
 
 

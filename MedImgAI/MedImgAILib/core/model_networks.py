@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 
 from .errors import MissingPackageError, ModelError
+from .model_files import FILES
 
 _MONAI = "monai>=1.4"
 _TORCH = "torch>=2.2"
@@ -23,6 +24,12 @@ NETWORKS: dict[str, tuple[str, str, tuple[str, ...]]] = {
 } | {
     f"medimgai.{name}": ("MedImgAILib.networks.architectures", name, (_TORCH,))
     for name in ("MeshNet", "WNet")
+} | {
+    f"nnunet.{name}": ("MedImgAILib.networks.nnunet_networks", name, (_TORCH,))
+    for name in ("PlainConvUNet", "ResidualEncoderUNet")
+} | {
+    f"public.{name}": ("MedImgAILib.networks.public_networks", name, (_TORCH,))
+    for name in ("FlairUNet", "HDBET", "SAENet")
 }  # fmt: skip
 """Card name → (module, class, requirements). A network of our own is added here, in the product, by its module."""
 
@@ -58,8 +65,35 @@ def check_network(name: str, arguments: dict):
     ------
     ModelError
     """
+    if name in FILES:
+        return
     if name not in NETWORKS:
         raise ModelError(f"The model package asks for '{name[:80]}', which is not a network that MedImgAI may load.")
     for argument in _REFUSED_ARGUMENTS:
         if arguments.get(argument):
             raise ModelError(f"The model package sets '{argument}', which is not allowed; weights come with it alone.")
+
+
+def combined(networks: list, channels=None):
+    """One module whose output is the mean of the networks' outputs, of the chosen ``channels`` in that order.
+
+    A mean over an ensemble commutes with the blending of windows, so that it may be taken within each.
+    """
+    if len(networks) == 1 and channels is None:
+        return networks[0]
+    import torch
+
+    class Combined(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.callables = networks
+            self.members = torch.nn.ModuleList(n for n in networks if isinstance(n, torch.nn.Module))
+
+        def forward(self, x):
+            total = self.callables[0](x)
+            for network in self.callables[1:]:
+                total = total + network(x)
+            mean = total / len(self.callables)
+            return mean if channels is None else mean[:, list(channels)]
+
+    return Combined().eval()

@@ -1,12 +1,13 @@
 """Model packages: a folder with a card and weights, which is data and never code.
 
-``model.json`` is the card (:mod:`.model_card` says what stands in it) and ``weights.safetensors`` the weights.
+``model.json`` is the card (:mod:`.model_card` says what stands in it) and ``weights.safetensors`` the weights; those
+of the further members of an ensemble are ``weights_2.safetensors`` and so on. A network may also come as a file with
+its own graph, see :mod:`.model_files`.
 Texts (.md, .txt) and pictures (.png, .jpg) may lie beside them; anything else is refused.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -16,8 +17,10 @@ from pathlib import Path
 
 from .errors import MissingPackageError, ModelError, OutputError
 from .model_card import ModelCard
+from .model_files import FILES, TORCHSCRIPT, check_file, data_files, load_file, sha256_of
 from .model_json import check_plain
-from .model_networks import build, check_network
+from .model_networks import build, check_network, combined
+from .model_onnx import check_onnx
 from .model_safetensors import check_safetensors
 
 CARD = "model.json"
@@ -53,14 +56,26 @@ class ModelPackage:
         folder = Path(folder)
         if not folder.is_dir():
             raise ModelError(f"There is no model package at {folder}.")
-        _check_files(folder)
+        if not (folder / CARD).exists():
+            raise ModelError(f"The model package {folder} has no {CARD}.")
         card = ModelCard.from_json(_read_card(folder / CARD))
         check_network(card.architecture, card.arguments)
-        check_safetensors(folder / WEIGHTS, card.weights_sha256)
+        if card.architecture in FILES:
+            _check_files(folder, {CARD, FILES[card.architecture], *data_files(card)})
+            check_file(card, folder)
+        else:
+            _check_files(folder, {CARD, *weight_names(card)})
+            for name, sha256 in zip(weight_names(card), (card.weights_sha256, *card.members)):
+                check_safetensors(folder / name, sha256)
         return cls(card, folder)
 
+    @property
+    def runs_code(self) -> bool:
+        """Whether the network is TorchScript, which is loaded in the worker process and after consent only."""
+        return self.card.architecture == TORCHSCRIPT
+
     @classmethod
-    def create(cls, folder: Path | str, card: ModelCard, state: dict) -> ModelPackage:
+    def create(cls, folder: Path | str, card: ModelCard, state, files: dict | None = None) -> ModelPackage:
         """Write a new package; the folder appears when it is complete, or not at all.
 
         Parameters
@@ -68,9 +83,12 @@ class ModelPackage:
         folder : Path
             Must not exist, or be empty.
         card : ModelCard
-            Its hash is filled in.
-        state : dict
-            ``{name: torch.Tensor}``, as from ``Module.state_dict()``.
+            Its hashes are filled in.
+        state : dict or list of dict
+            ``{name: torch.Tensor}``, as from ``Module.state_dict()``; several for an ensemble. With a network of
+            :mod:`.model_files` the path of its file.
+        files : {name: str}, optional
+            Texts that lie beside it, such as a licence.
 
         Raises
         ------
@@ -84,12 +102,10 @@ class ModelPackage:
         check_plain(card.arguments, "network.arguments")
 
         def fill(draft: Path):
-            _safetensors().save_file(
-                {k: v.detach().cpu().contiguous().clone() for k, v in state.items()}, draft / WEIGHTS
-            )
-            with open(draft / WEIGHTS, "rb") as file:
-                final = replace(card, weights_sha256=hashlib.file_digest(file, "sha256").hexdigest())
+            final = _store_file(draft, card, state) if card.architecture in FILES else _store(draft, card, state)
             (draft / CARD).write_text(json.dumps(final.to_json(), indent=2) + "\n", encoding="utf-8")
+            for name, text in (files or {}).items():
+                (draft / name).write_text(text, encoding="utf-8")
             cls.load(draft)
 
         _write_folder(folder, fill)
@@ -106,24 +122,38 @@ class ModelPackage:
         _write_folder(Path(folder), lambda draft: shutil.copytree(self.folder, draft, dirs_exist_ok=True))
         return type(self).load(folder)
 
-    def network(self, device: str = "cpu"):
-        """The network with its weights, in evaluation mode.
+    def network(self, device: str = "cpu", trusted: bool = False):
+        """The network with its weights, in evaluation mode; for an ensemble the mean of all.
 
         Parameters
         ----------
         device : str
             As :attr:`Context.device` gives it.
+        trusted : bool
+            Whether the user agreed to run the code that a TorchScript network may hold.
 
         Raises
         ------
         ModelError
             If the weights are not exactly those that the network needs, or changed since :meth:`load`.
+        ResourceError
+            If the network could run code and is not trusted.
         MissingPackageError
-            If torch, MONAI or safetensors is not installed.
+            If torch, MONAI, safetensors or onnxruntime is not installed.
         """
+        return combined(self.networks(device, trusted), self.card.inference.channels)
+
+    def networks(self, device: str = "cpu", trusted: bool = False) -> list:
+        """The members of an ensemble one by one, in evaluation mode; a list of one where it is none."""
+        if self.card.architecture in FILES:
+            return [load_file(self.card, self.folder, device, trusted)]
+        hashes = (self.card.weights_sha256, *self.card.members)
+        return [self._member(name, sha, device) for name, sha in zip(weight_names(self.card), hashes)]
+
+    def _member(self, name: str, sha256: str, device: str):
         network = build(self.card.architecture, self.card.arguments)
         library = _safetensors()
-        tensors = check_safetensors(self.folder / WEIGHTS, self.card.weights_sha256)
+        tensors = check_safetensors(self.folder / name, sha256)
         wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
         given = {name: shape for name, (_, shape) in tensors.items()}
         if wanted != given:
@@ -132,8 +162,39 @@ class ModelPackage:
                 f"The weights of '{self.card.id}' do not fit its network: '{name[:80]}' has the shape "
                 f"{given.get(name, 'of nothing')} where {wanted.get(name, 'nothing')} is needed."
             )
-        network.load_state_dict(library.load_file(self.folder / WEIGHTS, device="cpu"), strict=True)
+        network.load_state_dict(library.load_file(self.folder / name, device="cpu"), strict=True)
         return network.to(device).eval()
+
+
+def weight_names(card: ModelCard) -> list[str]:
+    """The files of the weights of all members."""
+    stem = WEIGHTS.removesuffix(".safetensors")
+    return [WEIGHTS, *(f"{stem}_{number}.safetensors" for number in range(2, len(card.members) + 2))]
+
+
+def _store(draft: Path, card: ModelCard, state) -> ModelCard:
+    """Write the weights; the card with their hashes."""
+    states = state if isinstance(state, list) else [state]
+    hashes = []
+    final = replace(card, members=("",) * (len(states) - 1))
+    for name, tensors in zip(weight_names(final), states):
+        plain = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
+        _safetensors().save_file(plain, draft / name)
+        hashes.append(sha256_of(draft / name))
+    return replace(final, weights_sha256=hashes[0], members=tuple(hashes[1:]))
+
+
+def _store_file(draft: Path, card: ModelCard, source) -> ModelCard:
+    """Copy a network's file and those it refers to; the card with their hashes."""
+    source = Path(source)
+    shutil.copyfile(source, draft / FILES[card.architecture])
+    data = {}
+    if card.architecture != TORCHSCRIPT:
+        for name in sorted(check_onnx(source).files):
+            shutil.copyfile(source.parent / name, draft / name)
+            data[name] = sha256_of(draft / name)
+    arguments = {"data": data} if data else {}
+    return replace(card, arguments=arguments, weights_sha256=sha256_of(draft / FILES[card.architecture]))
 
 
 def _safetensors():
@@ -147,9 +208,9 @@ def _safetensors():
     return safetensors.torch
 
 
-def _check_files(folder: Path):
+def _check_files(folder: Path, names: set[str]):
     inside = folder.resolve()
-    for name in (CARD, WEIGHTS):
+    for name in sorted(names):
         if not (folder / name).exists():
             raise ModelError(f"The model package {folder} has no {name}.")
     for path in folder.iterdir():
@@ -157,7 +218,7 @@ def _check_files(folder: Path):
             raise ModelError(f"The model package {folder} links to a file outside of it ('{path.name}').")
         if path.name in _IGNORED:
             continue
-        if not path.is_file() or not (path.name in (CARD, WEIGHTS) or path.suffix.lower() in _BESIDE):
+        if not path.is_file() or not (path.name in names or path.suffix.lower() in _BESIDE):
             raise ModelError(f"The model package {folder} contains '{path.name}', which is not data; remove it.")
 
 

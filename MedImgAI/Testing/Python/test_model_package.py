@@ -118,7 +118,7 @@ def test_every_field_is_required(folder, name):
         (lambda c: c.update(task="world domination"), "is not one of segmentation"),
         (lambda c: c.update(inputs=[]), "'inputs': it is empty"),
         (lambda c: c["inputs"][0].update(spacing_mm=[1, 1]), r"'inputs\[0\].spacing_mm': 3 finite numbers"),
-        (lambda c: c["inputs"][0].update(spacing_mm=[1, 1, 0]), "spacings are positive"),
+        (lambda c: c["inputs"][0].update(spacing_mm=[1, 1, -1]), "spacings are positive"),
         (lambda c: c["inputs"][0].update(spacing_mm=[1, 1, float("nan")]), "3 finite numbers"),
         (lambda c: c["inputs"][0].update(orientation="RRS"), "does not name three axes"),
         (lambda c: c["inputs"][0].update(intensity={"rule": "magic"}), "is not one of none, range"),
