@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from pathlib import Path
 
 _DISABLED = set(filter(None, os.environ.get("MEDIMGAI_CT_WITHOUT", "").split(",")))
 """Packages to do without although they are installed, for tests and comparisons."""
@@ -67,19 +69,35 @@ def _report(context, fraction, message, check):
         check()
 
 
-def free_memory_bytes() -> int | None:
-    """Memory that can be had without swapping, or None where the system does not tell."""
+def free_memory_bytes(device: str = "cpu") -> int | None:
+    """Memory that can be had without swapping, on the device too, or None where the system does not tell."""
+    free = [n for n in (_system_memory(), _control_group_memory()) if n is not None]
+    if device == "cuda":
+        import torch
+
+        free.append(torch.cuda.mem_get_info()[0])
+    return min(free, default=None)
+
+
+def _system_memory() -> int | None:
     try:
         with open("/proc/meminfo") as file:
-            for line in file:
-                if line.startswith("MemAvailable:"):
-                    return int(line.split()[1]) * 1024
+            return next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return _memory_elsewhere()
+
+
+def _control_group_memory(folder: str = "/sys/fs/cgroup") -> int | None:
+    """What a container's limit leaves (control groups, version 2)."""
+    try:
+        limit, used = (Path(folder, f"memory.{name}").read_text().strip() for name in ("max", "current"))
+        cache = re.search(r"^inactive_file (\d+)$", Path(folder, "memory.stat").read_text(), re.MULTILINE)
     except OSError:
-        return _free_memory_elsewhere()
-    return None
+        return None
+    return None if limit == "max" else max(0, int(limit) - int(used) + (int(cache[1]) if cache else 0))
 
 
-def _free_memory_elsewhere() -> int | None:
+def _memory_elsewhere() -> int | None:
     if importlib.util.find_spec("psutil") is None:
         return None
     import psutil

@@ -22,6 +22,7 @@ from MedImgAILib.core import (
 from . import sinogram
 from .accelerate import free_memory_bytes
 from .grid import Grid, automatic_grid, covering_grid, grid_of, view_radius
+from .slabs import in_slabs, plan
 
 GROUP = "Computed tomography"
 
@@ -73,7 +74,7 @@ class CTTask(Task):
     outputs = (VolumePort("volume", "Reconstruction", "Attenuation in 1/mm or HU, in the patient's place."),)
     uses_device = True
     copies = 0.25
-    """Working memory in units of input plus output."""
+    """Working memory in units of input plus result."""
 
     def reconstruct(self, projections: Projections, grid: Grid, parameters, context) -> np.ndarray:
         """The (nz, ny, nx) float32 attenuation in 1/mm on ``grid``."""
@@ -102,14 +103,21 @@ class CTTask(Task):
         projections = self.load(inputs, parameters)
         grid, target, order = choose_grid(projections, inputs.reference, parameters)
         check_visible(projections, grid)
-        check_memory(self.memory_bytes(projections, grid), context)
-        attenuation = self.reconstruct(projections, grid, parameters, context)
+        parts = plan(self, projections, grid, result_copies(order), getattr(parameters, "slabs", 1), context)
+
+        def reconstruct(data, part, _slices):
+            return self.reconstruct(data, part, parameters, context)
+
+        attenuation = in_slabs(parts, grid.shape, projections, reconstruct, context)
         return {"volume": finish(attenuation, projections, grid, target, order, parameters, self.title)}
 
-    def memory_bytes(self, projections: Projections, grid: Grid) -> int:
-        """Estimate of the memory that the run takes beyond the projections."""
-        output = 4 * int(np.prod(grid.shape))
-        return int(output + self.copies * (output + 4 * projections.array.size))
+    def working_bytes(self, projections: Projections, grid: Grid) -> int:
+        """Estimate of the memory that reconstructing ``grid`` takes beyond the projections and the result."""
+        return int(self.copies * 4 * (int(np.prod(grid.shape)) + projections.array.size))
+
+    def can_split(self, projections: Projections, grid: Grid) -> bool:
+        """Whether slabs of ``grid`` may be reconstructed one after the other with the same result."""
+        return False
 
 
 def choose_grid(projections: Projections, reference: Volume | None, parameters):
@@ -131,6 +139,11 @@ def choose_grid(projections: Projections, reference: Volume | None, parameters):
         count = max(1, int(np.ceil(width / grid.spacing_mm[1] - 1e-6)))
         grid = Grid((grid.shape[0], count, count), grid.spacing_mm, grid.center_mm)
     return grid, grid.geometry(scan), ((0, 1, 2), (False, False, False))
+
+
+def result_copies(order) -> int:
+    """Arrays of the result's size that :func:`finish` needs: it copies what is stored in another order."""
+    return 1 if order == ((0, 1, 2), (False, False, False)) else 2
 
 
 def check_finite(projections: Projections):
@@ -177,8 +190,8 @@ def check_memory(needed: int, context, available: int | None = None):
     context.log(f"Estimated working memory: {needed / 2**20:.0f} MiB.")
     if available is not None and needed > 0.95 * available:
         raise ResourceError(
-            f"The reconstruction needs about {needed / 2**30:.1f} GiB but {available / 2**30:.1f} GiB are free; use "
-            "larger voxels, a smaller field of view, or a reference grid that holds a slab of the volume."
+            f"The simulation needs about {needed / 2**30:.1f} GiB but {available / 2**30:.1f} GiB are free; use "
+            "larger voxels, fewer views or fewer detector pixels."
         )
 
 
@@ -194,7 +207,7 @@ def finish(attenuation, projections, grid: Grid, target: Geometry, order, parame
     units = getattr(parameters, "units", "1/mm")
     if units == "HU":
         water = parameters.water_per_mm
-        array = array * np.float32(1000 / water)
+        array *= np.float32(1000 / water)
         array -= 1000
         display = Display(window=400.0, level=40.0)
     else:

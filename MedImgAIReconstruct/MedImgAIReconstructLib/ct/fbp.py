@@ -14,6 +14,7 @@ from .iterative import inverse
 from .parallel_fbp import reconstruct_parallel
 from .projector import Projector
 from .sinogram import PARAMETERS as SINOGRAM_PARAMETERS
+from .slabs import SLABS
 
 CUTOFF = FloatParameter(
     "cutoff", "Cut-off", 1.0, "Fraction of the detector's Nyquist frequency at which the filter ends.",
@@ -43,8 +44,11 @@ class FilteredBackProjection(CTTask):
             choices={"auto": "Automatic", "fourier": "Non-uniform Fourier transform", "interpolation": "Interpolation"},
             advanced=True,
         ),
-        *GRID_PARAMETERS, *RESULT_PARAMETERS, *SINOGRAM_PARAMETERS,
+        SLABS, *GRID_PARAMETERS, *RESULT_PARAMETERS, *SINOGRAM_PARAMETERS,
     )  # fmt: skip
+
+    def can_split(self, projections, grid):
+        return grid.shape[0] > 1
 
     def reconstruct(self, projections, grid, parameters, context):
         if projections.scan.kind != "parallel":

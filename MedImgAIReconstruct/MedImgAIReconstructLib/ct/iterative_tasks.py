@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 from MedImgAILib.core import (
     BooleanParameter,
-    Cancelled,
     FloatParameter,
     InputError,
     IntegerParameter,
-    OutputError,
     Plot,
     PlotPort,
     Series,
     Table,
     TablePort,
-    TextParameter,
     VolumePort,
 )
 
@@ -27,13 +22,15 @@ from .base import (
     INPUTS,
     RESULT_PARAMETERS,
     CTTask,
-    check_memory,
     check_visible,
     choose_grid,
     finish,
+    result_copies,
 )
+from .parallel_fbp import slice_rows
 from .projector import Projector
 from .sinogram import PARAMETERS as SINOGRAM_PARAMETERS
+from .slabs import SLABS, in_slabs, plan
 
 SHARPER = "More give sharper and noisier images."
 ITERATIONS = IntegerParameter("iterations", "Iterations", 50, SHARPER, minimum=1, maximum=5000)
@@ -41,12 +38,7 @@ NONNEGATIVE = BooleanParameter("nonnegative", "No negative attenuation", True, "
 RELAXATION = FloatParameter(
     "relaxation", "Relaxation", 1.0, "Factor of each step.", minimum=0.01, maximum=1.99, step=0.05, advanced=True,
 )  # fmt: skip
-KEEP = TextParameter(
-    "keep_file", "Keep when cancelled", "",
-    "If the run is cancelled, the last whole iterate is written here, to start from later; empty keeps nothing.",
-    kind="save", suffixes=(".nrrd",), advanced=True,
-)  # fmt: skip
-COMMON = (KEEP, *GRID_PARAMETERS, *RESULT_PARAMETERS, *SINOGRAM_PARAMETERS)
+COMMON = (*GRID_PARAMETERS, *RESULT_PARAMETERS, *SINOGRAM_PARAMETERS)
 
 
 class IterativeTask(CTTask):
@@ -61,49 +53,68 @@ class IterativeTask(CTTask):
         TablePort("objective", "Residual", "Relative residual at every iteration.", optional=True),
         PlotPort("plot", "Residual plot", "The residual against the iterations.", optional=True),
     )
+    can_finish_early = True
     projections_copies, volume_copies = 3, 4
     """Working arrays of the size of the projections and of the volume."""
+    slices_are_independent = False
+    """Whether what a step does to a slice of a parallel beam depends on that slice alone."""
 
     def iterate(self, projector, data, start, parameters):
         """Yield (iterate, relative residual); see :mod:`.iterative`."""
         raise NotImplementedError
 
-    def memory_bytes(self, projections, grid):
+    def working_bytes(self, projections, grid):
         return 4 * int(self.projections_copies * projections.array.size + self.volume_copies * np.prod(grid.shape))
+
+    def can_split(self, projections, grid):
+        """Parallel beams whose detector rows are the slices: nothing passes from one slice to the next."""
+        scan = projections.scan
+        if not self.slices_are_independent or scan.kind != "parallel" or scan.tilt_rad or grid.shape[0] == 1:
+            return False
+        return slice_rows(projections, grid)[1]
 
     def run(self, inputs, parameters, context):
         projections = self.load(inputs, parameters)
         grid, target, order = choose_grid(projections, inputs.reference, parameters)
         check_visible(projections, grid)
-        check_memory(self.memory_bytes(projections, grid), context)
-        start = self.start_image(inputs.start, projections, grid, parameters)
-        data = np.ascontiguousarray(projections.array, np.float32)
-        if not data.any():
+        parts = plan(self, projections, grid, result_copies(order), getattr(parameters, "slabs", 1), context)
+        if not projections.array.any():
             raise InputError(f"{projections.label} is zero everywhere: there is nothing to reconstruct.")
-        projector = Projector(projections.scan, *data.shape[1:], grid, context.device, context.check)
+        start = self.start_image(inputs.start, projections, grid, parameters)
+        records: list[tuple[float, list[float]]] = []
 
-        def result(image):
-            return finish(image, projections, grid, target, order, parameters, self.title)
+        def reconstruct(data, part, slices):
+            return self.iterated(data, part, start[slices], parameters, context, records)
 
-        latest, residuals = start, []
-        try:
-            for iterate, residual in self.iterate(projector, data, start, parameters):
-                latest = iterate
-                residuals.append(residual)
-                done = len(residuals)
-                context.progress(
-                    done / parameters.iterations,
-                    f"Iteration {done} of {parameters.iterations}, relative residual {residual:.4g}",
-                )
-        except Cancelled:
-            if parameters.keep_file and residuals:
-                write_volume(result(latest), parameters.keep_file)
-                context.log(f"Iterate {len(residuals)} was kept in {parameters.keep_file}.")
-            raise
-        table = Table({"iteration": np.arange(1, len(residuals) + 1), "relative residual": np.array(residuals)})
+        image = in_slabs(parts, grid.shape, projections, reconstruct, context)
+        table = residual_table(records)
         curve = Series("relative residual", "iteration", "relative residual")
         plot = Plot(table, (curve,), "Residual", self.title, "iteration", "relative residual")
-        return {"volume": result(latest), "objective": table, "plot": plot}
+        volume = finish(image, projections, grid, target, order, parameters, self.title)
+        return {"volume": volume, "objective": table, "plot": plot}
+
+    def iterated(self, projections, grid, start, parameters, context, records) -> np.ndarray:
+        """The last iterate on ``grid``; adds (norm of the projections, relative residuals) to ``records``."""
+        data = np.ascontiguousarray(projections.array, np.float32)
+        latest, residuals = start, []
+        records.append((iterative.norm(data), residuals))
+        if not records[-1][0]:
+            return np.zeros(grid.shape, np.float32)
+        projector = Projector(projections.scan, *data.shape[1:], grid, context.device, context.check)
+        name = f"Relative residual/slab {len(records)}" if len(records) > 1 else "Relative residual"
+        for iterate, residual in self.iterate(projector, data, start, parameters):
+            latest = iterate
+            residuals.append(residual)
+            done = len(residuals)
+            context.curve(name, done, residual)
+            context.progress(
+                done / parameters.iterations,
+                f"Iteration {done} of {parameters.iterations}, relative residual {residual:.4g}",
+            )
+            if context.finish_early:
+                context.log(f"Ended after {done} of {parameters.iterations} iterations.")
+                break
+        return latest
 
     def start_image(self, volume, projections, grid, parameters) -> np.ndarray:
         """The start image on ``grid`` in 1/mm."""
@@ -120,23 +131,15 @@ class IterativeTask(CTTask):
         return resample(array, volume.geometry, geometry)
 
 
-def write_volume(volume, path: str):
-    """Write a volume whole or not at all.
-
-    Raises
-    ------
-    OutputError
-        If it cannot be written.
-    """
-    import SimpleITK
-    from MedImgAILib.core.itk import itk_image
-
-    temporary = f"{path}.part.nrrd"
-    try:
-        SimpleITK.WriteImage(itk_image(volume), temporary)
-        os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:
-        raise OutputError(f"The iterate could not be kept in {path}; choose a folder that can be written.") from error
+def residual_table(records: list[tuple[float, list[float]]]) -> Table:
+    """The relative residual of all slabs together at every iteration; one that ended earlier keeps its last."""
+    count = max(len(residuals) for _, residuals in records)
+    squares = np.zeros(count)
+    for size, residuals in records:
+        if residuals:
+            squares += (size * np.array(residuals + residuals[-1:] * (count - len(residuals)))) ** 2
+    whole = np.sqrt(sum(size**2 for size, _ in records))
+    return Table({"iteration": np.arange(1, count + 1), "relative residual": np.sqrt(squares) / whole})
 
 
 class SIRT(IterativeTask):
@@ -147,7 +150,8 @@ class SIRT(IterativeTask):
     summary = "Robust iterative reconstruction for few, noisy or unevenly spread views."
     references = ("Gregor & Benson, IEEE Trans Med Imaging 27:918, 2008",)
     keywords = ("ct", "iterative", "algebraic", "limited angle")
-    parameters = (ITERATIONS, NONNEGATIVE, RELAXATION, *COMMON)
+    parameters = (ITERATIONS, NONNEGATIVE, RELAXATION, SLABS, *COMMON)
+    slices_are_independent = True
 
     def iterate(self, projector, data, start, parameters):
         return iterative.sirt(
@@ -166,8 +170,9 @@ class OSSART(IterativeTask):
     parameters = (
         IntegerParameter("iterations", "Iterations", 8, "Passes over all views.", minimum=1, maximum=1000),
         IntegerParameter("subsets", "Subsets", 20, "Groups of views that take turns.", minimum=1, maximum=1000),
-        NONNEGATIVE, RELAXATION, *COMMON,
+        NONNEGATIVE, RELAXATION, SLABS, *COMMON,
     )  # fmt: skip
+    slices_are_independent = True
 
     def iterate(self, projector, data, start, parameters):
         return iterative.os_sart(

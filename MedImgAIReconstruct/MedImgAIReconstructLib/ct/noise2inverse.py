@@ -44,12 +44,12 @@ class Noise2Inverse(CTTask):
             "model_folder", "Model package", "", "New folder to keep the network in; empty keeps none.", kind="save",
             advanced=True,
         ),
-        *(p for p in COMMON if p.name != "keep_file"),
+        *COMMON,
     )  # fmt: skip
     requirements = ("torch>=2.2", "monai>=1.4", "safetensors>=0.4")
     orientation_tolerance = 1e-3
 
-    def memory_bytes(self, projections, grid):
+    def working_bytes(self, projections, grid):
         return 4 * int(np.prod(grid.shape)) * 8 + 2**29
 
     def reconstruct(self, projections, grid, parameters, context):

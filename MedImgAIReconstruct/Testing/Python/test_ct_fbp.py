@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from ct_testing import DISTANCES, run, scan_of, turn
 from MedImgAILib.core import Cancelled, Context, Geometry, InputError, Projections, ResourceError, ScanGeometry, Volume
-from MedImgAIReconstructLib.ct import accelerate, base, weights
+from MedImgAIReconstructLib.ct import accelerate, slabs, weights
 from MedImgAIReconstructLib.ct.cone import ConeFilter
 from MedImgAIReconstructLib.ct.fbp import FDK, BackProjection, DirectFourier, FilteredBackProjection
 from MedImgAIReconstructLib.ct.filters import padded_length, ramp_filter, window_response
@@ -171,7 +171,7 @@ def test_bad_projections_are_refused(head):
 
 
 def test_too_little_memory_is_refused_before_starting(head, monkeypatch):
-    monkeypatch.setattr(base, "free_memory_bytes", lambda: 100_000)
+    monkeypatch.setattr(slabs, "free_memory_bytes", lambda _device: 10_000)
     with pytest.raises(ResourceError, match="GiB"):
         run(FilteredBackProjection, {"projections": head[0]})
 

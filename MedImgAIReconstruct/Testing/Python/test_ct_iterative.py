@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from ct_testing import run, scan_of, scans
-from MedImgAILib.core import Cancelled, Context, InputError, Projections, ScanGeometry
+from MedImgAILib.core import Context, InputError, Projections, ScanGeometry
 from MedImgAIReconstructLib.ct import iterative
 from MedImgAIReconstructLib.ct.fbp import FilteredBackProjection
 from MedImgAIReconstructLib.ct.grid import Grid
@@ -98,29 +98,25 @@ def test_warm_start_goes_on_where_it_stopped(head):
     np.testing.assert_allclose(twice["volume"].array, once.array, atol=1e-5)
 
 
-def test_cancel_keeps_the_last_whole_iterate_where_asked(head, tmp_path):
+@pytest.mark.parametrize("task", [SIRT, OSSART, CGLS, TotalVariation])
+def test_stop_and_keep_gives_the_last_whole_iterate(head, task):
     class Stopping(Context):
-        done = 0.0
+        points = ()
 
-        def on_progress(self, fraction, message):
-            self.done = fraction
+        def on_curve(self, name, x, y):
+            self.points += ((name, x, y),)
 
-        def is_cancelled(self):
-            return self.done >= 0.39
+        def is_finishing(self):
+            return len(self.points) >= 4
 
     data, _, _ = head
-    path = tmp_path / "iterate.nrrd"
-    with pytest.raises(Cancelled):
-        SIRT().execute({"projections": data}, {"iterations": 10, "keep_file": str(path)}, Stopping("cpu"))
-    import SimpleITK
-
-    kept = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path)))
-    wanted = run(SIRT, {"projections": data}, iterations=4)["volume"].array
-    np.testing.assert_allclose(kept, wanted, atol=1e-6)
-    path.unlink()
-    with pytest.raises(Cancelled):
-        SIRT().execute({"projections": data}, {"iterations": 10}, Stopping("cpu"))
-    assert not list(tmp_path.iterdir())
+    context = Stopping("cpu")
+    kept = task().execute({"projections": data}, {"iterations": 10}, context)
+    assert kept["objective"].rows == 4 and kept["volume"].provenance["finished_early"]
+    assert {name for name, _x, _y in context.points} == {"Relative residual"}
+    np.testing.assert_allclose([y for _name, _x, y in context.points], kept["objective"].columns["relative residual"])
+    wanted = run(task, {"projections": data}, iterations=4)["volume"].array
+    np.testing.assert_allclose(kept["volume"].array, wanted, atol=1e-6)
 
 
 def test_empty_projections_are_refused():
