@@ -184,17 +184,13 @@ class _Level:
         return value, list(self._pool.map(self._move, maps, pulls))
 
     def _warp(self, image, full, field):
-        where = fields.places(field)
         values, weight = image
-        return fields.sample(values, where), weight if full else fields.sample(weight, where)
+        return fields.warp(values, field), weight if full else fields.warp(weight, field)
 
     def _pull(self, image, slopes):
         """The smoothed force in voxels, its longest vector one step."""
-        force = np.stack([fields.difference(image, axis) for axis in range(3)])
         # The gradient per mm, and the force back in voxels: twice by the spacing.
-        force *= slopes
-        force *= (self._relative**2)[:, None, None, None]
-        force = fields.smooth(force, self._update_sigma)
+        force = fields.smooth(fields.pull(image, slopes, self._relative**2), self._update_sigma)
         lengths = np.sqrt(((force / self._relative[:, None, None, None]) ** 2).sum(axis=0))
         longest = float(lengths.max())
         return force * np.float32(self._options.step / longest) if longest > 1e-12 else force * 0

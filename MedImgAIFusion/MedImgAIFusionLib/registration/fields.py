@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from . import kernels
+from .compiled import compiled, spread
+
 
 def places(field: np.ndarray) -> np.ndarray:
     """(3, K, J, I) float32 indices to which the field carries each voxel."""
@@ -25,14 +28,25 @@ def sample(array: np.ndarray, where: np.ndarray) -> np.ndarray:
     return map_coordinates(array, where, order=1, mode="nearest", output=np.float32, prefilter=False)
 
 
+def warp(array: np.ndarray, field: np.ndarray) -> np.ndarray:
+    """(K, J, I) ``array`` read linearly where the field carries each voxel of the same grid; its border goes on."""
+    if kernel := compiled(kernels.warp):
+        return spread(kernel, array.shape, array, field)
+    return sample(array, places(field))
+
+
 def compose(outer: np.ndarray, inner: np.ndarray) -> np.ndarray:
     """The field of x ↦ outer(inner(x))."""
+    if kernel := compiled(kernels.compose):
+        return spread(kernel, inner.shape, outer, inner)
     where = places(inner)
     return np.stack([part + sample(other, where) for part, other in zip(inner, outer, strict=True)])
 
 
 def advance(field: np.ndarray, step: np.ndarray) -> np.ndarray:
     """``compose(field, step)`` to first order, u + v + (v·∇)u: a few times faster, for steps below half a voxel."""
+    if kernel := compiled(kernels.advance):
+        return spread(kernel, field.shape, field, step)
     result = field + step
     for axis, count in enumerate(field.shape[1:]):
         if count > 1:
@@ -60,6 +74,10 @@ def inverse(field: np.ndarray, guess: np.ndarray | None = None, iterations: int 
     wherever the field stretches less than fourfold (full steps: less than twofold).
     """
     w = (-field if guess is None else guess).reshape(3, -1).copy()
+    if kernel := compiled(kernels.inverse):
+        whole = w.reshape(field.shape)
+        spread(kernel, field.shape, field, into=whole, numbers=(iterations, np.float32(tolerance)))
+        return whole
     base = places(np.zeros_like(field)).reshape(3, -1)
     active = np.arange(w.shape[1])
     for n in range(iterations):
@@ -74,13 +92,40 @@ def inverse(field: np.ndarray, guess: np.ndarray | None = None, iterations: int 
 
 def smooth(field: np.ndarray, sigma_voxels) -> np.ndarray:
     """Each component convolved with a Gaussian of (k, j, i) standard deviations; mirrored at the borders."""
-    from scipy.ndimage import gaussian_filter1d
+    axes = [(axis, sigma) for axis, sigma in enumerate(sigma_voxels) if sigma > 0.2 and field.shape[axis + 1] > 1]
+    kernel = compiled(kernels.convolve)
+    if kernel is None:
+        from scipy.ndimage import gaussian_filter1d
 
-    result = field
-    for axis, sigma in enumerate(sigma_voxels):
-        if sigma > 0.2 and field.shape[axis + 1] > 1:
-            result = gaussian_filter1d(result, sigma, axis=axis + 1, mode="nearest", truncate=3.0)
-    return result
+        for axis, sigma in axes:
+            field = gaussian_filter1d(field, sigma, axis=axis + 1, mode="nearest", truncate=_REACH)
+        return field
+    parts = []
+    for part in field:
+        for axis, sigma in axes:
+            part = spread(kernel, part.shape, part, _gaussian(sigma), axis)
+        parts.append(part)
+    return np.stack(parts)
+
+
+_REACH = 3.0
+"""Standard deviations at which the Gaussian ends."""
+
+
+def _gaussian(sigma: float) -> np.ndarray:
+    """The weights from the centre outwards, float32; both sides together sum to 1."""
+    weights = np.exp(-0.5 * (np.arange(int(_REACH * sigma + 0.5) + 1) / sigma) ** 2)
+    return (weights / (2 * weights.sum() - weights[0])).astype(np.float32)
+
+
+def pull(image: np.ndarray, slopes: np.ndarray, scale) -> np.ndarray:
+    """The (3, K, J, I) gradient of ``image`` per voxel, times ``slopes`` and one factor for each axis."""
+    if kernel := compiled(kernels.gradient_times):
+        return spread(kernel, (3, *image.shape), image, slopes, np.asarray(scale, np.float32))
+    force = np.stack([difference(image, axis) for axis in range(3)])
+    force *= slopes
+    force *= np.asarray(scale, np.float32)[:, None, None, None]
+    return force
 
 
 def on_grid(field: np.ndarray, shape) -> np.ndarray:

@@ -59,15 +59,14 @@ class _Comparison:
         """Value, derivative by matrix and translation, and the share of points inside the moving image."""
         linear = (self._to_kji @ pose.linear).astype(np.float32)
         offset = (self._to_kji @ (pose.center + pose.shift) + self._offset).astype(np.float32)
-        inside, values, gradients = self._sampler(linear @ self._relative + offset[:, None])
+        inside, values, gradients = self._sampler(metrics.placed(linear, offset, self._relative))
         share = len(values) / self._count
         if len(values) < self._least:
             return 0.0, np.zeros((3, 3)), np.zeros(3), share
         value, slopes = self._metric(inside, values)
-        gradients *= slopes
-        where = self._relative if len(values) == self._count else self._relative[:, inside]
+        by_linear, by_shift = metrics.moments(gradients, slopes, self._relative, inside)
         back = self._to_kji.T
-        return value, back @ (gradients @ where.T), back @ gradients.sum(axis=1, dtype=np.float64), share
+        return value, back @ by_linear, back @ by_shift, share
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from . import point_kernels
+from .compiled import compiled
+
 _TOLERANCE = np.float32(1e-4)
 """Voxels by which rounding may carry a point past the outermost voxel centre."""
+_NO_MASK = np.ones((1, 1, 1), bool)
 
 
 class Sampler:
@@ -23,12 +27,16 @@ class Sampler:
     """
 
     def __init__(self, array, mask=None):
+        self._array = np.ascontiguousarray(array, np.float32)
+        self._kernel = compiled(point_kernels.sample)
+        self._mask = mask
+        if self._kernel:
+            return
         padded = np.pad(array, [(0, 1 if n == 1 else 0) for n in array.shape], mode="edge")
         self._flat = np.ascontiguousarray(padded, np.float32).reshape(-1)
         self._last = np.array(padded.shape)[:, None] - 2
         self._extent = np.array(array.shape, np.float32)[:, None] - 1
         self._strides = (padded.shape[1] * padded.shape[2], padded.shape[2], 1)
-        self._mask = mask
 
     def __call__(self, kji: np.ndarray):
         """Values and gradients at (3, N) fractional indices (k, j, i).
@@ -40,6 +48,8 @@ class Sampler:
         gradients : (3, n) float32 derivative by k, j and i
         """
         kji = kji.astype(np.float32, copy=False)
+        if self._kernel:
+            return self._compiled(kji)
         inside = ((kji >= -_TOLERANCE) & (kji <= self._extent + _TOLERANCE)).all(axis=0)
         if self._mask is not None:
             near = np.rint(np.clip(kji, 0, self._extent)).astype(np.intp)
@@ -67,6 +77,41 @@ class Sampler:
         )
         return inside, low + by_z * z, gradients
 
+    def _compiled(self, kji):
+        inside = np.empty(kji.shape[1], bool)
+        values, gradients = np.empty(len(inside), np.float32), np.empty((3, len(inside)), np.float32)
+        mask = _NO_MASK if self._mask is None else self._mask
+        where = np.ascontiguousarray(kji)
+        count = self._kernel(self._array, mask, mask is not _NO_MASK, where, _TOLERANCE, inside, values, gradients)
+        return inside, values[:count], np.ascontiguousarray(gradients[:, :count])
+
+
+def placed(linear, offset, points) -> np.ndarray:
+    """(3, N) float32 linear @ points + offset."""
+    if kernel := compiled(point_kernels.place):
+        kji = np.empty(points.shape, np.float32)
+        kernel(linear, offset, points, kji)
+        return kji
+    return linear @ points + offset[:, None]
+
+
+def moments(gradients, slopes, points, inside):
+    """The sums over the points inside of slope · gradient ⊗ point, (3, 3), and of slope · gradient, (3,).
+
+    Parameters
+    ----------
+    gradients, slopes : (3, n) and (n,), of the n points inside
+    points : (3, N)
+    inside : (N,) bool
+    """
+    if kernel := compiled(point_kernels.moments):
+        by_linear, by_shift = np.zeros((3, 3)), np.zeros(3)
+        kernel(gradients, np.asarray(slopes, np.float32), points, inside, by_linear, by_shift)
+        return by_linear, by_shift
+    pulls = gradients * slopes
+    where = points if inside.all() else points[:, inside]
+    return pulls @ where.T, pulls.sum(axis=1, dtype=np.float64)
+
 
 class MutualInformation:
     """Mutual information by Parzen windows: a box for the fixed, a cubic B-spline for the moving image.
@@ -91,6 +136,8 @@ class MutualInformation:
 
     def __call__(self, inside, values):
         """Value in nat and its derivative by each of the (n,) moving values at the points inside."""
+        if kernel := compiled(point_kernels.histogram):
+            return self._compiled(kernel, inside, values)
         width = self.bins + 3
         place = np.clip((values - self._low) * self._scale, 0, self.bins - 1) + 1
         whole = place.astype(np.intp)
@@ -101,17 +148,29 @@ class MutualInformation:
         for n in range(4):
             joint += np.bincount(start + n, weights[n], minlength=joint.size)
         count = len(values)
-        joint /= count
-        table = joint.reshape(self.bins, width)
-        ratio = np.zeros_like(table)
-        expected = table.sum(1)[:, None] * table.sum(0)
-        full = table > 1e-12
-        ratio[full] = np.log(table[full] / expected[full])
-        value, by_table = self._likeness(table, ratio)
+        value, by_table = self._of_table(joint.reshape(self.bins, width) / count)
         ratio_flat = by_table.astype(np.float32).ravel()
         slopes = _cubic_slopes(u)
         derivative = sum(ratio_flat.take(start + n) * slopes[n] for n in range(4)) * (self._scale / np.float32(count))
         return value, derivative
+
+    def _compiled(self, kernel, inside, values):
+        joint = np.zeros((self.bins, self.bins + 3))
+        place = self._fixed, inside, np.ascontiguousarray(values, np.float32), self._low, self._scale, self.bins
+        kernel(*place, joint)
+        value, by_table = self._of_table(joint / len(values))
+        derivative = np.empty(len(values), np.float32)
+        compiled(point_kernels.histogram_slopes)(*place, by_table.astype(np.float32), derivative)
+        derivative *= self._scale / np.float32(len(values))
+        return value, derivative
+
+    def _of_table(self, table):
+        """The value and its derivative by the (bins, bins + 3) joint probabilities."""
+        ratio = np.zeros_like(table)
+        expected = table.sum(1)[:, None] * table.sum(0)
+        full = table > 1e-12
+        ratio[full] = np.log(table[full] / expected[full])
+        return self._likeness(table, ratio)
 
     def _likeness(self, table, ratio):
         """The value, and its derivative by the joint probabilities up to a constant."""
