@@ -3,7 +3,8 @@
 ``model.json`` is the card (:mod:`.model_card` says what stands in it) and ``weights.safetensors`` the weights; those
 of the further members of an ensemble are ``weights_2.safetensors`` and so on. A network may also come as a file with
 its own graph, see :mod:`.model_files`.
-Texts (.md, .txt) and pictures (.png, .jpg) may lie beside them; anything else is refused.
+Texts (.md, .txt) and pictures (.png, .jpg) may lie beside them, and the arrays that a classification needs besides
+its network (``diagnosis.safetensors``, see classify/diagnosis.py); anything else is refused.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from .model_safetensors import check_safetensors
 
 CARD = "model.json"
 WEIGHTS = "weights.safetensors"
+DIAGNOSIS = "diagnosis.safetensors"
 _BESIDE = (".md", ".txt", ".png", ".jpg", ".jpeg")
 _IGNORED = (".DS_Store", "Thumbs.db", "desktop.ini")
 _LARGEST_CARD = 1 << 20
@@ -87,8 +89,8 @@ class ModelPackage:
         state : dict or list of dict
             ``{name: torch.Tensor}``, as from ``Module.state_dict()``; several for an ensemble. With a network of
             :mod:`.model_files` the path of its file.
-        files : {name: str}, optional
-            Texts that lie beside it, such as a licence.
+        files : {name: str or bytes}, optional
+            What lies beside it, such as a licence.
 
         Raises
         ------
@@ -104,8 +106,8 @@ class ModelPackage:
         def fill(draft: Path):
             final = _store_file(draft, card, state) if card.architecture in FILES else _store(draft, card, state)
             (draft / CARD).write_text(json.dumps(final.to_json(), indent=2) + "\n", encoding="utf-8")
-            for name, text in (files or {}).items():
-                (draft / name).write_text(text, encoding="utf-8")
+            for name, content in (files or {}).items():
+                (draft / name).write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
             cls.load(draft)
 
         _write_folder(folder, fill)
@@ -218,7 +220,7 @@ def _check_files(folder: Path, names: set[str]):
             raise ModelError(f"The model package {folder} links to a file outside of it ('{path.name}').")
         if path.name in _IGNORED:
             continue
-        if not path.is_file() or not (path.name in names or path.suffix.lower() in _BESIDE):
+        if not path.is_file() or not (path.name in names or path.name == DIAGNOSIS or path.suffix.lower() in _BESIDE):
             raise ModelError(f"The model package {folder} contains '{path.name}', which is not data; remove it.")
 
 

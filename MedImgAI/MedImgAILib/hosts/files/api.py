@@ -8,7 +8,7 @@ Sequence        the same with four axes                                .seq.nrrd
 Segmentation    .seg.nrrd, DICOM SEG, label images of any format       .seg.nrrd .seg.nhdr .dcm, label images
 Points          .mrk.json, CSV, TSV                                    .mrk.json .csv .tsv
 Table, Plot     CSV, TSV                                               .csv .tsv
-Text            .txt .md .json                                         .txt .md .json
+Text            .txt .md .json .html                                   .txt .md .json .html
 Transform       .h5 .tfm .txt, displacement fields as images           .h5 .tfm .txt
 raw data        .npz .npy with a .json beside                          .npz .npy with a .json beside
 ==============  =====================================================  ==================================
@@ -50,7 +50,7 @@ _PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 _DICOM = (".dcm", ".ima", "")
 _TABLES = (".csv", ".tsv")
 _TRANSFORMS = (".h5", ".tfm", ".txt")
-_TEXTS = (".txt", ".md", ".json")
+_TEXTS = (".txt", ".md", ".json", ".html")
 _RAW = (".npz", ".npy")
 
 _IMAGE_MODULES = {".nii": "nifti", ".nii.gz": "nifti", ".mha": "metaimage", ".mhd": "metaimage"}
