@@ -54,7 +54,7 @@ def best_matches(target, image, places, patch_radius, search_radius, check=None)
     own_mean = mean(own)[inner][at]
     average = mean(image)
     deviation = np.sqrt(np.maximum(mean(image * image) - average**2, _LEAST_VARIANCE))
-    best, result = np.full(len(places), -np.inf, np.float32), np.zeros((len(places), 3), np.int64)
+    best, result = np.full(len(places), -np.inf, np.float32), np.zeros((len(places), 3), np.int16)
     for step in steps_within(search_radius):
         if check is not None:
             check()

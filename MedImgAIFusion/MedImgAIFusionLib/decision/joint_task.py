@@ -45,7 +45,7 @@ class JointLabelFusion(Task):
             minimum=0.1, maximum=20.0, step=0.5,
         ),
         FloatParameter(
-            "search_mm", "Search radius", 3.0,
+            "search_mm", "Search radius", 2.0,
             "How far a better patch is looked for in every atlas, which makes up for inexact registration; 0: nowhere.",
             "mm", minimum=0.0, maximum=20.0, step=0.5,
         ),

@@ -9,15 +9,16 @@ from . import raters
 from .vote import ABSENT
 
 
-def signed_distance(mask: np.ndarray, geometry: Geometry) -> np.ndarray | None:
+def signed_distance(mask: np.ndarray, geometry: Geometry) -> np.ndarray:
     """(K, J, I) float32 distance in mm to the nearest voxel on the other side, negative inside.
 
-    None if there is no other side: the mask is empty, or fills the grid.
+    Without another side it is the size of the grid everywhere.
     """
     import SimpleITK as sitk
 
     if not mask.any() or mask.all():
-        return None
+        size = np.linalg.norm(geometry.spacing_kji * geometry.shape)
+        return np.full(mask.shape, -size if mask.any() else size, np.float32)
 
     def distance(inside):
         image = sitk.GetImageFromArray(np.ascontiguousarray(inside).view(np.uint8))
@@ -29,7 +30,7 @@ def signed_distance(mask: np.ndarray, geometry: Geometry) -> np.ndarray | None:
     return distance(mask) - distance(~mask)
 
 
-def average(labels: list[np.ndarray], count: int, geometry: Geometry, used=None, report=None):
+def average(labels: list[np.ndarray], count: int, geometry: Geometry, voters=None, report=None):
     """The label whose mean signed distance is least, at every voxel (Rohlfing & Maurer 2007).
 
     Parameters
@@ -38,8 +39,8 @@ def average(labels: list[np.ndarray], count: int, geometry: Geometry, used=None,
     count : int
     geometry : Geometry
         Of the arrays.
-    used : (count, R) bool, optional
-        Who decides about a label.
+    voters : (count - 1, R) bool, optional
+        Who decides about each label but 0.
     report : callable, optional
         Told of the fraction done.
 
@@ -51,37 +52,39 @@ def average(labels: list[np.ndarray], count: int, geometry: Geometry, used=None,
 
     Notes
     -----
-    A rater without a voxel of a label lies outside it everywhere by as much as it is deep with the others at most, so
-    that they count like everyone else. Ties go to the lower label.
+    An answer without a voxel has no shape: a label is left out if it is empty with half of its voters, else those
+    abstain. The background is averaged over the raters who have every label; if nobody has, it is where no label has
+    a negative mean distance. Ties go to the lower label.
     """
-    best = second = None
-    for label in range(count):
-        voters = [r for r in range(len(labels)) if used is None or used[label, r]]
-        total, empty, depth = np.zeros(geometry.shape, np.float32), 0, 0.0
-        for rater in voters:
-            distance = signed_distance(labels[rater] == label, geometry)
-            if distance is None and (labels[rater] == label).any():
-                total -= np.float32(np.linalg.norm(geometry.spacing * geometry.shape[::-1]))
-            elif distance is None:
-                empty += 1
-            else:
-                total += distance
-                depth = max(depth, -float(distance.min()))
+    voters = np.ones((count - 1, len(labels)), bool) if voters is None else voters
+    seen = np.array([[(layer == label).any() for layer in labels] for label in range(1, count)])
+    kept = [n for n in range(count - 1) if 2 * (seen[n] & voters[n]).sum() > voters[n].sum()]
+    complete = np.flatnonzero((seen & voters)[kept].all(axis=0)) if kept else []
+    jobs = [(n + 1, np.flatnonzero(seen[n] & voters[n])) for n in kept]
+    jobs += [(0, complete)] if len(complete) else []
+    done, total = 0, sum(len(who) for _, who in jobs)
+    best, second = (np.full(geometry.shape, np.inf, np.float32) for _ in range(2))
+    decided = np.zeros(geometry.shape, np.uint16)
+    for label, who in jobs:
+        mean = np.zeros(geometry.shape, np.float32)
+        for rater in who:
+            mean += signed_distance(labels[rater] == label, geometry)
+            done += 1
             if report is not None:
-                report((label + (rater + 1) / len(labels)) / count)
-        mean = (total + np.float32(empty * depth)) / max(1, len(voters))
-        if empty == len(voters):
-            mean[:] = np.inf
-        if best is None:
-            best, decided = mean, np.zeros(geometry.shape, np.uint16)
-            second = np.full_like(mean, np.inf)
-        else:
-            # Distances that are equal on paper differ by rounding.
-            better = mean < best - 1e-5
-            second = np.where(better, best, np.minimum(second, mean))
-            best = np.where(better, mean, best)
-            decided[better] = label
-    return decided, second - best
+                report(done / total)
+        mean /= len(who)
+        best, second = _compete(mean, label, best, second, decided)
+    if not len(complete):
+        best, second = _compete(-best, 0, best, second, decided)
+    return decided, np.where(np.isfinite(second), second - best, 0).astype(np.float32)
+
+
+def _compete(mean, label, best, second, decided):
+    """Enter a label's mean distance; ``decided`` is changed."""
+    # Distances that are equal on paper differ by rounding; the background, entered last, wins ties.
+    better = mean <= best + 1e-5 if label == 0 else mean < best - 1e-5
+    decided[better] = label
+    return np.where(better, mean, best), np.where(better, best, np.minimum(second, mean))
 
 
 class ShapeAverage(Task):
@@ -120,10 +123,9 @@ class ShapeAverage(Task):
         place = ratings.box(margin=1)
         box = ratings.geometry.cropped([s.start for s in place], [s.stop - s.start for s in place])
         labels = [ratings.labels(r)[place] for r in range(len(ratings.names))]
-        used = [np.ones(len(ratings.names), bool)]
-        used += [ratings.voters(number, parameters.absent) for number in range(len(ratings.segments))]
+        voters = np.stack([ratings.voters(n, parameters.absent) for n in range(len(ratings.segments))])
         with context.part(0.3, 0.9) as part:
-            decided, margin = average(labels, len(used), box, np.stack(used), part.progress)
+            decided, margin = average(labels, len(voters) + 1, box, voters, part.progress)
         consensus = np.zeros(ratings.geometry.shape, np.uint16)
         consensus[place] = decided
         margins = np.full(ratings.geometry.shape, margin.max(), np.float32)
