@@ -25,6 +25,8 @@ NETWORKS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     f"medimgai.{name}": ("MedImgAILib.networks.architectures", name, (_TORCH,))
     for name in ("MeshNet", "WNet")
 } | {
+    "medimgai.ResidualUNet": ("MedImgAILib.networks.residual_unet", "ResidualUNet", (_TORCH,)),
+} | {
     f"nnunet.{name}": ("MedImgAILib.networks.nnunet_networks", name, (_TORCH,))
     for name in ("PlainConvUNet", "ResidualEncoderUNet")
 } | {

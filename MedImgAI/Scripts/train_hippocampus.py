@@ -1,0 +1,98 @@
+"""Train the hippocampus model that the extension ships: five networks, each on four fifths of the cases.
+
+    python train_hippocampus.py --data FOLDER --work FOLDER
+
+FOLDER holds ``images`` and ``labels`` with files of the same names (Medical Segmentation Decathlon, Task04). With
+``--fold`` only that network is trained; without, those that are missing, and the package is written at the end.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import train_tools as tools
+
+FOLDS = 5
+STEPS = 1200
+BATCH = 2
+CHANNELS = [16, 32, 48]
+WINDOW = (40, 56, 40)
+"""Voxels of 1 mm along the axes K, J, I."""
+NAME = "hippocampus"
+
+
+def model_input():
+    from MedImgAILib.core.model_card import ModelInput
+    from MedImgAILib.core.model_intensity import Intensity
+
+    return ModelInput("T1", "MR", 1, (1.0, 1.0, 1.0), "RAS", Intensity("percentiles", lower=1, upper=99))
+
+
+def folds(names: list[str]) -> list[list[str]]:
+    """Cases that network n does not see: every fifth, in the order of the names."""
+    return [sorted(names)[n::FOLDS] for n in range(FOLDS)]
+
+
+def load(data: Path) -> dict:
+    """``{name: (image (1, K, J, I), labels (K, J, I))}`` prepared as for inference."""
+    import torch
+    from MedImgAILib.core import Context, Segmentation
+    from MedImgAILib.hosts.files import read_file
+    from MedImgAILib.networks.preparation import prepare
+
+    cases = {}
+    for path in sorted((data / "images").glob("*.nii.gz")):
+        image = read_file(path)
+        labels = read_file(data / "labels" / path.name)
+        if isinstance(labels, Segmentation):
+            labels = image.with_array(labels.labelmap())
+        ready = prepare(image, model_input(), Context("cpu"))
+        if ready.geometry.shape != image.array.shape:
+            raise SystemExit(f"{path.name} is not on a grid of 1 mm along the patient's axes.")
+        numbers = labels.reordered(*ready.order).array.astype(np.int64)
+        cases[path.name.partition(".")[0]] = torch.from_numpy(ready.array), torch.from_numpy(numbers)
+    return cases
+
+
+def train(cases: dict, fold: int, options) -> dict:
+    """The weights of network ``fold``."""
+    import torch
+    from MedImgAILib.networks.residual_unet import ResidualUNet
+
+    unseen = folds(list(cases))[fold]
+    seen = [cases[name] for name in sorted(cases) if name not in unseen]
+
+    def sample(rng):
+        images, labels = [], []
+        for _ in range(BATCH):
+            image, label = seen[int(torch.randint(len(seen), (), generator=rng))]
+            grid = tools.random_grid(WINDOW, label.shape, rng, degrees=15, scale=0.15, shift=3, bend=1.5)
+            image, label = tools.taken(image, label, grid, 3)
+            images.append(tools.altered(image, rng))
+            labels.append(label)
+        return torch.stack(images), torch.stack(labels)
+
+    torch.manual_seed(options.seed + fold)
+    network = ResidualUNet(CHANNELS, 3)
+    return tools.fit(network, sample, STEPS, options.work / f"{NAME}_{fold}.pt", options)
+
+
+def main():
+    parser = tools.arguments(__doc__, "folder with images and labels")
+    parser.add_argument("--fold", type=int, choices=range(FOLDS), help="train this network only")
+    options = parser.parse_args()
+    options.deadline = time.monotonic() + 60 * options.minutes
+    cases = load(options.data)
+    try:
+        wanted = range(FOLDS) if options.fold is None else [options.fold]
+        states = [train(cases, fold, options) for fold in wanted]
+    except tools.OutOfTime:
+        print("Out of time; the same command resumes.")
+        return
+    print(f"{len(states)} networks are trained.")
+
+
+if __name__ == "__main__":
+    main()
