@@ -1,0 +1,1 @@
+"""Numbers that describe images: regions by the definitions of the Image Biomarker Standardisation Initiative."""
