@@ -19,6 +19,8 @@ class Port:
     name, title, help : str
     optional : bool
         An input may be missing (the task gets None); an output may be left out by task or user.
+    wanted : bool
+        Whether a panel starts with an optional output switched on.
     multiple : bool
         An input takes a list of at least ``minimum_count`` items.
     """
@@ -27,6 +29,7 @@ class Port:
     title: str
     help: str = ""
     optional: bool = field(default=False, kw_only=True)
+    wanted: bool = field(default=True, kw_only=True)
     multiple: bool = field(default=False, kw_only=True)
     minimum_count: int = field(default=1, kw_only=True)
 

@@ -11,7 +11,7 @@ _LEAST_WIDTH = 120
 
 
 def make_input_selector(port, on_nodes, on_file):
-    """The selector for an input: of nodes, or of a file for raw data, which no node holds."""
+    """The selector for an input: of nodes, or of a file for k-space, which no node holds."""
     return NodeSelector(port, on_nodes) if mrml.node_classes(port) else FileSelector(port, on_file)
 
 
@@ -75,6 +75,9 @@ class NodeSelector:
         self.widget.objectName = f"input_{port.name}"
         self.widget.toolTip = port.help
         self.widget.nodeTypes = list(mrml.node_classes(port))
+        self._attribute = mrml.node_attribute(port)
+        for node_type in self.widget.nodeTypes if self._attribute else ():
+            self.widget.addAttribute(node_type, self._attribute)
         self.widget.showChildNodeTypes = False
         self.widget.addEnabled = False
         self.widget.removeEnabled = False
@@ -115,7 +118,9 @@ class NodeSelector:
         found = []
         for name in names:
             for node in slicer.util.getNodesByClass(name):
-                if node.GetClassName() == name and not node.GetHideFromEditors() and node not in found:
+                if node.GetClassName() != name or node.GetHideFromEditors() or node in found:
+                    continue
+                if not self._attribute or node.GetAttribute(self._attribute):
                     found.append(node)
         return found
 

@@ -105,12 +105,12 @@ class PanelState:
 
     def is_output_on(self, task, port) -> bool:
         """Whether an output is wanted; only an optional one can be switched off."""
-        return not port.optional or port.name not in self._read("outputsOff").get(task.id, ())
+        return not port.optional or port.name not in self._read("outputsOff").get(task.id, _off_at_first(task))
 
     def set_output_on(self, task, port, on: bool):
         """Switch an optional output on or off."""
         everything = self._read("outputsOff")
-        off = set(everything.get(task.id, ()))
+        off = set(everything.get(task.id, _off_at_first(task)))
         off = off - {port.name} if on else off | {port.name}
         everything[task.id] = sorted(off)
         self._write("outputsOff", everything)
@@ -146,3 +146,7 @@ class PanelState:
 
     def _write(self, name: str, content: dict):
         setattr(self.wrapper, name, json.dumps(content, sort_keys=True))
+
+
+def _off_at_first(task) -> list[str]:
+    return [port.name for port in task.outputs if port.optional and not port.wanted]

@@ -7,6 +7,7 @@ import vtk
 from MedImgAILib.core import (
     Geometry,
     InputError,
+    KSpacePort,
     OutputError,
     Plot,
     PlotPort,
@@ -255,12 +256,13 @@ def test_classes():
     assert output_class(PlotPort("p", "P")) == "vtkMRMLPlotChartNode"
     assert output_class(TextPort("p", "P")) == "vtkMRMLTextNode"
     assert output_class(SequencePort("p", "P")) == "vtkMRMLSequenceNode"
-    assert node_classes(ProjectionsPort("p", "P")) == ()
-    assert output_class(ProjectionsPort("p", "P")) == ""
+    assert node_classes(KSpacePort("p", "P")) == ()
+    assert output_class(KSpacePort("p", "P")) == ""
+    assert output_class(ProjectionsPort("p", "P")) == "vtkMRMLScalarVolumeNode"
 
 
 def test_data_without_a_node_is_refused(scene):
     from MedImgAILib.core.examples import _example
 
     with pytest.raises(OutputError, match="file"):
-        write_node(_example(ProjectionsPort("p", "P"), 0), scene)
+        write_node(_example(KSpacePort("p", "P"), 0), scene)

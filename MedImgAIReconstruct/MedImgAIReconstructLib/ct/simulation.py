@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from MedImgAILib.core import (
-    BooleanParameter,
     ChoiceParameter,
     FloatParameter,
     Geometry,
@@ -164,12 +163,11 @@ class SimulateProjections(Task):
             maximum=100000.0,
             enabled_when=("beam", ("cone", "curved")),
         ),
-        BooleanParameter("as_volume", "Also as a volume", False, "Gives the sinograms as a volume too.", advanced=True),
         WATER,
     )
     outputs = (
         ProjectionsPort("projections", "Projections", "Line integrals with their geometry."),
-        VolumePort("sinogram", "Sinogram volume", "Slices, views, columns.", optional=True),
+        VolumePort("sinogram", "Sinogram volume", "Slices, views, columns.", optional=True, wanted=False),
     )
     uses_device = True
 
@@ -185,12 +183,12 @@ class SimulateProjections(Task):
         if parameters.photons:
             line = noisy(line, parameters.photons, context.rng, image.label)
         name = f"{image.name} scan".strip()
-        result = {"projections": Projections(line, scan, name)}
-        if parameters.as_volume:
-            stack = np.ascontiguousarray(line.transpose(1, 0, 2))
-            spacing = (scan.pixel_mm[1], 1.0, scan.pixel_mm[0])
-            result["sinogram"] = Volume(stack, Geometry.from_spacing(stack.shape, spacing), f"{name} sinogram")
-        return result
+        stack = line.transpose(1, 0, 2)
+        place = Geometry.from_spacing(stack.shape, (scan.pixel_mm[1], 1.0, scan.pixel_mm[0]))
+        return {
+            "projections": Projections(line, scan, name),
+            "sinogram": Volume(stack, place, f"{name} sinogram"),
+        }
 
     def example(self):
         from MedImgAILib.core.examples import example_volume

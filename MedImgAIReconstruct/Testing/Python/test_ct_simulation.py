@@ -53,7 +53,7 @@ def test_noise_is_that_of_poisson_counts():
 
 
 def test_sinogram_volume_holds_the_same_numbers():
-    result = run(SimulateProjections, {"image": phantom_volume()}, views=7, as_volume=True)
+    result = run(SimulateProjections, {"image": phantom_volume()}, views=7)
     np.testing.assert_array_equal(result["sinogram"].array, result["projections"].array.transpose(1, 0, 2))
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ...core import data, ports, transforms
+from ...core import data, ports, raw, transforms
 from ...core.errors import InputError, OutputError
-from . import markups, segmentations, sequences, tables, volumes
+from . import markups, projections, segmentations, sequences, tables, volumes
 from . import transforms as transform_nodes
 from .prepared import Prepared
 
@@ -21,6 +21,7 @@ _INPUTS = {
     ports.PlotPort: ("vtkMRMLPlotChartNode",),
     ports.TextPort: ("vtkMRMLTextNode",),
     ports.SequencePort: ("vtkMRMLSequenceNode",),
+    ports.ProjectionsPort: ("vtkMRMLScalarVolumeNode",),
 }
 _READERS = (
     ("vtkMRMLSegmentationNode", segmentations.read_segmentation),
@@ -40,11 +41,12 @@ _WRITERS = (
     (data.Plot, tables.prepare_plot),
     (data.Text, tables.prepare_text),
     (data.Sequence, sequences.prepare_sequence),
+    (raw.Projections, projections.prepare_projections),
 )
 
 
 def node_classes(port: ports.Port) -> tuple[str, ...]:
-    """MRML classes whose nodes can stand in an input port; empty for raw data, which comes from files."""
+    """MRML classes whose nodes can stand in an input port; empty for k-space, which comes from files."""
     if isinstance(port, ports.VolumePort):
         scalar = not port.components or 1 in port.components
         vector = not port.components or max(port.components) > 1
@@ -54,13 +56,18 @@ def node_classes(port: ports.Port) -> tuple[str, ...]:
 
 
 def output_class(port: ports.Port) -> str:
-    """MRML class of the node that an output port makes; empty for raw data."""
+    """MRML class of the node that an output port makes; empty for k-space."""
     if isinstance(port, ports.VolumePort):
         if port.labelmap:
             return "vtkMRMLLabelMapVolumeNode"
         vector = port.components and 1 not in port.components
         return "vtkMRMLVectorVolumeNode" if vector else "vtkMRMLScalarVolumeNode"
     return (node_classes(port) or ("",))[0]
+
+
+def node_attribute(port: ports.Port) -> str:
+    """Name of the node attribute that a node in this port must have; empty if any node of its class will do."""
+    return projections.SCAN if isinstance(port, ports.ProjectionsPort) else ""
 
 
 def read_node(node, port: ports.Port | None = None):
@@ -74,7 +81,7 @@ def read_node(node, port: ports.Port | None = None):
 
     Returns
     -------
-    Volume, Segmentation, Points, Transform, Table, Plot, Text or Sequence
+    Volume, Segmentation, Points, Transform, Table, Plot, Text, Sequence or Projections
         Arrays are read-only views of the node's memory where possible. ``provenance`` holds the record stored
         with the node and, under ``source``, the node's id, name and file.
 
@@ -87,6 +94,8 @@ def read_node(node, port: ports.Port | None = None):
         raise InputError("No node was chosen.")
     if isinstance(port, ports.SegmentationPort) and node.IsA("vtkMRMLScalarVolumeNode"):
         return segmentations.read_labelmap(node)
+    if isinstance(port, ports.ProjectionsPort) and node.IsA("vtkMRMLScalarVolumeNode"):
+        return projections.read_projections(node)
     for class_name, reader in _READERS:
         if node.IsA(class_name):
             return reader(node)

@@ -14,6 +14,9 @@ from .frames import world_matrix, world_transform
 from .prepared import Prepared
 from .records import read_provenance
 
+SCAN = "MedImgAI.Scan"
+"""Node attribute with the JSON of the :class:`~...core.raw.ScanGeometry` of projections; saved with the scene."""
+
 _UCUM = {"HU": ("[hnsf'U]", "Hounsfield unit"), "SUV": ("{SUVbw}g/ml", "Standardized Uptake Value body weight")}
 """Unit names of this product that differ from their UCUM code: code and meaning (DICOM PS3.16, CID 83, 84)."""
 
@@ -93,6 +96,7 @@ def prepare_volume(value: Volume, labelmap: bool = False, shown: bool = True) ->
     def install(node):
         was = node.StartModify()
         node.SetAndObserveTransformNodeID(None)
+        node.RemoveAttribute(SCAN)  # of projections that stood here before
         node.SetIJKToRASMatrix(matrix_from_array(value.geometry.ijk_to_ras))
         if is_color:
             rgb = value.components == 3
