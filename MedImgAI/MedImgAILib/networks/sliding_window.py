@@ -2,25 +2,34 @@
 
 Windows are visited in rising order along the first axis. Only the planes that a window still adds to are held
 (:class:`.slab.Slab`); a plane that is finished becomes labels at once. Where the network ends with a pointwise linear
-layer (:mod:`.heads`), the features before it are held in place of the classes' scores.
+layer (:mod:`.heads`), the features before it are held in place of the classes' scores. Several passes (an ensemble,
+variations of the image, dropout) advance side by side, so that the same holds for their mean.
 """
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-from dataclasses import dataclass
+import os
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from math import prod
 
 import numpy as np
 
 from ..core import Context, ModelError, ResourceError
 from .heads import find_head
+from .memory import bytes_per_voxel, fitting_window, free_memory, is_out_of_memory, smaller_window, window_that_fits
 from .planes import PlaneReader
+from .precision import arranged, reduced
 from .slab import Slab
+from .variations import Variation, dropping
 from .windows import gaussian_importance, window_rows
 
 _MOST_BATCH = 8
 _SHARE_OF_FREE = 0.25
 """How much of the free memory the slab may take before it lies in a file."""
+_PROBE = 32
+"""Edge of the corner on which a network is tried."""
 
 
 @dataclass(frozen=True)
@@ -29,14 +38,17 @@ class Plan:
 
     Parameters
     ----------
-    window : (K, J, I), optional
-        Extent of the windows in voxels; None for the whole image at once. With ``dimensions`` 2, K is 1.
+    window : (K, J, I), "auto" or None
+        Extent of the windows in voxels, "auto" to choose by the free memory, None for the whole image at once. With
+        ``dimensions`` 2, K is 1.
     overlap : float
         Share of a window that its neighbour covers too.
     batch : int, optional
         Windows at a time; None chooses by the free memory of the graphics card, 1 on the CPU.
     reduced_precision : bool
         Compute in half precision on a graphics card.
+    cpu_bfloat16 : bool
+        Compute in bfloat16 on processors that have instructions for it.
     empty_value : float, optional
         A window in which every voxel has this value is not computed; its voxels are background.
     activation, threshold
@@ -49,12 +61,15 @@ class Plan:
         Take the network's last layer off where that saves memory.
     slab_bytes : int, optional
         Memory for the planes under way; a quarter of the free memory if None.
+    variations : tuple of Variation
+        The passes for each network.
     """
 
-    window: tuple[int, int, int] | None = None
+    window: tuple[int, int, int] | str | None = None
     overlap: float = 0.5
     batch: int | None = None
     reduced_precision: bool = True
+    cpu_bfloat16: bool = False
     empty_value: float | None = None
     activation: str = "softmax"
     threshold: float = 0.5
@@ -64,14 +79,17 @@ class Plan:
     dimensions: int = 3
     split_head: bool = True
     slab_bytes: int | None = None
+    variations: tuple[Variation, ...] = (Variation(),)
 
 
 def infer(network, image: np.ndarray, plan: Plan, context: Context | None = None, device: str = "cpu") -> PlaneReader:
-    """Apply a network to an image.
+    """Apply a network, or an ensemble of networks, to an image.
+
+    Where the memory does not suffice, the batch shrinks, then the windows, then the CPU takes over.
 
     Parameters
     ----------
-    network : callable
+    network : callable, or list of callables
         Takes (B, C, K, J, I) tensors (without K for 2 dimensions), gives scores of the same extents. A torch module
         must be on ``device``, in evaluation mode.
     image : (C, K, J, I) float32 ndarray
@@ -90,20 +108,85 @@ def infer(network, image: np.ndarray, plan: Plan, context: Context | None = None
     ModelError
         If the network does not take the image, or gives other extents than it got.
     ResourceError
-        If the memory does not suffice even for one window on the CPU.
+        If the memory does not suffice even for one small window on the CPU.
     """
     import torch
 
     context = context or Context("cpu")
+    networks = list(network) if isinstance(network, (list, tuple)) else [network]
     shape = image.shape[1:]
-    window = tuple(plan.window or shape)
+    first = _first_window(networks, image, plan, context, device)
+    window, refused = first, None
+    while True:
+        try:
+            with torch.inference_mode():
+                return _cropped(networks, image, window, plan, context, device)
+        except _OutOfMemory:
+            refused = None
+        except ModelError as error:
+            if window == first:
+                raise
+            refused = error  # it takes only the window that it was made for
+        if device == "cuda":
+            torch.cuda.empty_cache()
+        smaller = None if refused else smaller_window(window, shape)
+        if smaller is not None:
+            window = smaller
+            context.warn(f"The memory did not suffice; going on with windows of {_size(window)} voxels.")
+        elif device != "cpu":
+            context.warn(f"The memory of the device '{device}' did not suffice; going on with the CPU, slower.")
+            window, device = first, "cpu"
+            for one in networks:
+                if isinstance(one, torch.nn.Module):
+                    one.to("cpu")
+        else:
+            raise ResourceError(
+                f"The memory does not suffice for one window of {_size(window)} voxels; close other programs or use a "
+                "smaller model."
+            ) from refused
+
+
+def _first_window(networks, image, plan, context, device):
+    shape = image.shape[1:]
+    if plan.window is not None and plan.window != "auto" and device != "cpu":
+        return tuple(plan.window)
+    needed = None
+    if plan.window == "auto" or (plan.window is None and prod(shape) > _PROBE**3):
+        try:
+            needed = bytes_per_voxel(networks[0], _corner(image, shape, plan, device))
+        except (RuntimeError, ValueError, AssertionError):
+            needed = None  # a network that wants its full window; nothing is known of it
+    free = free_memory(device)
+    if plan.window == "auto":
+        return fitting_window(shape, needed, free, plan.dimensions)
+    if plan.window is not None:
+        return tuple(plan.window)
+    whole = (1, *shape[1:]) if plan.dimensions == 2 else shape
+    window = window_that_fits(whole, needed, free)
+    if window != whole:
+        context.warn(f"The whole image does not fit into the memory; going on with windows of {_size(window)} voxels.")
+    return window
+
+
+def _corner(image, window, plan, device):
+    import torch
+
+    example = torch.zeros((1, image.shape[0], *(min(_PROBE, w) for w in window)), device=device)
+    return example[:, :, 0] if plan.dimensions == 2 else example
+
+
+def _size(window) -> str:
+    return "×".join(str(n) for n in window[::-1])
+
+
+def _cropped(networks, image, window, plan, context, device) -> PlaneReader:
+    """The result of one run, with the image in the middle of the window where that is larger, as in MONAI."""
+    shape = image.shape[1:]
     before = [max(0, w - n) // 2 for w, n in zip(window, shape, strict=True)]
     if any(w > n for w, n in zip(window, shape, strict=True)):
-        # The image lies in the middle of the window, as in MONAI.
         padding = [(b, max(w - n, 0) - b) for b, w, n in zip(before, window, shape, strict=True)]
         image = np.pad(image, [(0, 0), *padding])
-    with torch.inference_mode():
-        reader = _Run(network, image, window, plan, context, device).result()
+    reader = _Run(networks, image, window, plan, context, device).result()
     if image.shape[1:] != shape:
         inside = tuple(slice(b, b + n) for b, n in zip(before, shape, strict=True))
         for name in ("labels", "entropy", "confidence"):
@@ -114,52 +197,62 @@ def infer(network, image: np.ndarray, plan: Plan, context: Context | None = None
     return reader
 
 
-class _Run:
-    """One pass over one image."""
+class _OutOfMemory(Exception):
+    """One window at a time is too much."""
 
-    def __init__(self, network, image, window, plan: Plan, context: Context, device: str):
+
+class _Run:
+    """One run over one image with one size of window on one device."""
+
+    def __init__(self, networks, image, window, plan: Plan, context: Context, device: str):
         import torch
 
-        self.network, self.window, self.plan, self.context = network, window, plan, context
+        self.networks, self.window, self.plan, self.context = networks, window, plan, context
         self.device, self.image = device, torch.from_numpy(np.require(image, np.float32, "CW"))
+        # For variations of intensity only; of a sample, as a large image would take long.
+        self.spread = float(self.image.reshape(-1)[:: max(1, self.image.numel() // 100_000)].std(correction=0))
         self.rows = window_rows(image.shape[1:], window, plan.overlap)
         self.total = sum(len(row) for _, row in self.rows)
         self.batch = plan.batch or 1
         self.done = 0
-        self.importance = gaussian_importance(window).to(device)
-        self.head = self._find_head() if plan.split_head else None
+        self.passes = [replace(v, member=m) for m in range(len(networks)) for v in plan.variations]
+        self.importance = gaussian_importance(window)
+        self.heads = [self._find_head(n) if plan.split_head else None for n in networks]
         self.slab: Slab | None = None
         self.reader = PlaneReader(
-            image.shape[1:], self.head, plan.activation, plan.threshold, plan.entropy, plan.confidence,
-            plan.probabilities,
+            image.shape[1:], [self.heads[v.member] for v in self.passes], plan.activation, plan.threshold,
+            plan.entropy, plan.confidence, plan.probabilities,
         )  # fmt: skip
 
-    def _find_head(self):
+    def _find_head(self, network):
         """Tried on a corner of the image where the network takes one that small."""
-        import torch
-
-        corner = [min(32, w) for w in self.window]
-        example = torch.zeros((1, self.image.shape[0], *corner), device=self.device)
         try:
-            return find_head(self.network, example[:, :, 0] if self.plan.dimensions == 2 else example)
-        except (RuntimeError, ValueError):
+            return find_head(network, _corner(self.image, self.window, self.plan, self.device))
+        except (RuntimeError, ValueError, AssertionError):
             return None  # a network that wants its full window; it runs without this saving
 
     def result(self) -> PlaneReader:
         extent = self.image.shape[1]
         starts = [k for k, _ in self.rows]
-        with self.head.removed() if self.head else nullcontext():
+        with ExitStack() as stack, ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+            for head in filter(None, self.heads):
+                stack.enter_context(head.removed())
             try:
                 for (k, row), following in zip(self.rows, [*starts[1:], extent]):
                     self._row(k, row)
-                    for finished in range(k, following):
-                        if self.slab is not None:
-                            self.reader.read(finished, *self.slab.plane(finished))
-                            self.slab.clear(finished)
+                    if self.slab is not None:
+                        list(pool.map(self._finish, range(k, following)))
             finally:
                 if self.slab is not None:
                     self.slab.close()
         return self.reader
+
+    def _finish(self, k):
+        import torch
+
+        with torch.inference_mode():
+            self.reader.read(k, *self.slab.plane(k))
+            self.slab.clear(k)
 
     def _row(self, k: int, row):
         waiting = []
@@ -187,42 +280,50 @@ class _Run:
         self.context.progress(self.done / self.total, f"Window {self.done} of {self.total}")
 
     def _compute(self, starts: list):
-        """Run the windows at ``starts``, in smaller portions or on the CPU if the memory does not suffice."""
+        """Run the windows at ``starts``, in smaller portions if the memory does not suffice."""
         import torch
 
         while starts:
             self.context.check()
             portion = starts[: self.batch]
             try:
-                values = self._forward(torch.stack([self._part(s) for s in portion]))
+                windows = torch.stack([self._part(s) for s in portion]).to(self.device)
+                values = [self._forward(windows, variation) for variation in self.passes]
                 if self.slab is None:
-                    self.slab = self._new_slab(values.shape[1])
+                    self._make_room([v.shape[1] for v in values])
             except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
-                if not _is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise ModelError(
                         f"The network cannot compute a window of {self.window} voxels ({error})."
                     ) from error
                 values = None
-                self._step_down()
+            if values is None:
+                # Outside of the handler, whose traceback would keep the tensors.
+                self._fewer_windows()
                 continue
-            for start, value in zip(portion, values):
-                self.slab.add(value, self.importance, start)
+            for number, start in enumerate(portion):
+                self.slab.add([v[number] for v in values], self.importance, start)
             starts = starts[len(portion) :]
             self._count(len(portion))
 
-    def _forward(self, windows):
+    def _forward(self, windows, variation: Variation):
         import torch
 
-        windows = windows.to(self.device)
+        network = self.networks[variation.member]
         flat = self.plan.dimensions == 2
         grows = self.plan.batch is None and self.device == "cuda" and self.slab is None
         if grows:
             torch.cuda.reset_peak_memory_stats()
             used = torch.cuda.memory_allocated()
-        reduced = self.plan.reduced_precision and self.device == "cuda"
-        dtype = torch.bfloat16 if reduced and torch.cuda.is_bf16_supported() else torch.float16
-        with torch.autocast("cuda", dtype) if reduced else nullcontext():
-            values = self.network(windows[:, :, 0] if flat else windows)
+        seen = variation.forth(windows, self.spread)
+        seen = seen[:, :, 0] if flat else seen
+        precision, is_reduced = reduced(network, self.device, self.plan.reduced_precision, self.plan.cpu_bfloat16)
+        if is_reduced:
+            seen = arranged(network, seen)
+        with precision, dropping(network, variation.dropout):
+            values = network(seen)
+        if not torch.is_tensor(values):
+            raise ModelError("The network gives something else than one tensor; it cannot be used for segments.")
         values = values[:, :, None].float() if flat else values.float()
         if values.ndim != 5 or values.shape[2:] != windows.shape[2:]:
             got, wanted = tuple(values.shape[2:]), tuple(windows.shape[2:])
@@ -231,52 +332,31 @@ class _Run:
             )
         if grows:
             needed = max(1, torch.cuda.max_memory_allocated() - used)
-            self.batch = int(min(_MOST_BATCH, max(1, 0.5 * torch.cuda.mem_get_info()[0] / needed)))
-        return values
+            self.batch = int(min(_MOST_BATCH, max(1, 0.5 * free_memory("cuda") / needed)))
+        return variation.back(values)
 
-    def _new_slab(self, channels: int) -> Slab:
-        limit = self.plan.slab_bytes
+    def _make_room(self, channels: list[int]):
+        """The slab lies where the network computes if there it takes a quarter of the free memory at most."""
+        plane = tuple(self.image.shape[2:])
+        limit, device = self.plan.slab_bytes, self.device
+        if device == "cuda" and 4 * sum(channels) * self.window[0] * prod(plane) > _SHARE_OF_FREE * free_memory(device):
+            device = "cpu"
         if limit is None:
             limit = int(_SHARE_OF_FREE * free_memory())
-        return Slab(channels, self.window[0], tuple(self.image.shape[2:]), self.device, limit)
+        self.slab = Slab(channels, self.window[0], plane, device, limit)
+        self.importance = self.importance.to(device)
+        classes = {h.classes if h else c for h, c in zip(self.reader.heads, channels)}
+        if len(classes) > 1:
+            raise ModelError("The networks of the ensemble give different numbers of classes.")
+        self.reader.prepare(classes.pop())
 
-    def _step_down(self):
-        """Half the batch; from a single window on, the CPU."""
+    def _fewer_windows(self):
+        """Half the batch, or give up."""
         import torch
 
-        if self.batch > 1:
-            self.batch //= 2
-            self.context.warn(f"The memory did not suffice; going on with {self.batch} windows at a time.")
-        elif self.device != "cpu":
-            self.context.warn(
-                f"The memory of the device '{self.device}' did not suffice; going on with the CPU, slower."
-            )
-            self.device = "cpu"
-            if isinstance(self.network, torch.nn.Module):
-                self.network.to("cpu")
-            self.importance = self.importance.to("cpu")
-            self.slab = self.slab.to("cpu") if self.slab is not None else None
-        else:
-            size = "×".join(str(n) for n in self.window[::-1])
-            raise ResourceError(f"The memory does not suffice for one window of {size} voxels; choose smaller windows.")
-        if torch.cuda.is_available():
+        if self.device == "cuda":
             torch.cuda.empty_cache()
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    import torch
-
-    text = str(error).lower()
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(
-        words in text for words in ("out of memory", "not enough memory", "can't allocate memory")
-    )
-
-
-def free_memory() -> int:
-    """Bytes of main memory that are free now, as Linux tells; 4 GB elsewhere."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            lines = dict(line.split(":", 1) for line in file)
-        return 1024 * int(lines["MemAvailable"].split()[0])
-    except (OSError, KeyError, ValueError):
-        return 4 << 30
+        if self.batch == 1:
+            raise _OutOfMemory
+        self.batch //= 2
+        self.context.warn(f"The memory did not suffice; going on with {self.batch} windows at a time.")
