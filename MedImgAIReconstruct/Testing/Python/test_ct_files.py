@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from ct_testing import run, scan_of, scans
+from ct_testing import DISTANCES, run, scan_of, scans
 from MedImgAILib.core import InputError, Projections, ScanGeometry
 from MedImgAIReconstructLib.ct import preprocessing, quality
 from MedImgAIReconstructLib.ct.centering import find_axis_shift
@@ -48,6 +48,30 @@ def test_formats(tmp_path, suffix):
     text = result["summary"].text
     for fact in ("6 views", "4 × 5", "memory", "180.0°"):
         assert fact in text
+
+
+@pytest.mark.parametrize("without", ["", "finufft,numba"])
+@pytest.mark.parametrize("kind", ["parallel", "cone"])
+def test_the_time_estimate_grows_with_the_work(monkeypatch, kind, without):
+    """Twice the views or twice the slices take twice as long; a case measured on two cores lies within threefold."""
+    from MedImgAIReconstructLib.ct import accelerate
+    from MedImgAIReconstructLib.ct.grid import Grid
+    from MedImgAIReconstructLib.ct.projection_tasks import estimated_seconds
+
+    monkeypatch.setattr(accelerate, "_DISABLED", set(without.split(",")))
+
+    def estimate(views, slices):
+        distances = {} if kind == "parallel" else DISTANCES
+        scan = ScanGeometry(kind, np.arange(views) / views, **distances)
+        data = Projections(np.zeros((views, 1, 256), np.float32), scan)
+        return estimated_seconds(data, Grid((slices, 128, 128), (1.0, 1.0, 1.0))) * accelerate.threads()
+
+    once = estimate(360, 32)
+    assert estimate(360, 64) == pytest.approx(2 * once)
+    assert once < estimate(720, 32) <= 2.0001 * once
+    # Thread seconds on a 2.5 GHz processor, from runs of these sizes.
+    measured = {"parallel": (0.11, 0.78), "cone": (0.44, 5.2)}[kind][bool(without)]
+    assert measured / 3 < once < 3 * measured
 
 
 def test_folder_of_tiff_files_and_other_axes(tmp_path):
