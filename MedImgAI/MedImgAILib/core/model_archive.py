@@ -7,10 +7,11 @@ import stat
 import zipfile
 from pathlib import Path, PurePosixPath
 
-from .errors import ModelError
+from .errors import ModelError, OutputError
 from .model_package import ModelPackage, _write_folder
 
 MOST_FILES = 100
+MOST_TREE_FILES = 2000
 MOST_BYTES = 8 << 30
 _MOST_RATIO = 200
 """Weights hardly shrink; what expands more than this is a bomb."""
@@ -41,7 +42,12 @@ def unpack_archive(archive: Path | str, folder: Path | str, most_bytes: int = MO
     try:
         with zipfile.ZipFile(archive) as file:
             members = _members(archive, file, most_bytes)
-            _write_folder(Path(folder), lambda draft: _extract(archive, file, members, draft))
+
+            def fill(draft: Path):
+                _extract(archive, file, members, draft)
+                ModelPackage.load(draft)
+
+            _write_folder(Path(folder), fill)
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
         raise ModelError(f"{archive} is not a ZIP file that can be read ({error}).") from error
     except FileNotFoundError as error:
@@ -49,10 +55,33 @@ def unpack_archive(archive: Path | str, folder: Path | str, most_bytes: int = MO
     return ModelPackage.load(folder)
 
 
-def _members(archive: Path, file: zipfile.ZipFile, most_bytes: int) -> dict[str, zipfile.ZipInfo]:
-    """The files to write by name, after all entries have been judged."""
+def unpack_files(archive: Path | str, folder: Path | str, most_bytes: int = MOST_BYTES):
+    """Unpack the files of another program's model, with their folders, into an existing empty folder.
+
+    Raises
+    ------
+    ModelError
+        If the archive is damaged or holds a path, link or size that is not allowed; the folder may hold a part then.
+    """
+    archive, folder = Path(archive), Path(folder)
+    try:
+        with zipfile.ZipFile(archive) as file:
+            paths = _judged(archive, file, most_bytes, MOST_TREE_FILES)
+            if len({str(path).lower() for path in paths}) < len(paths):
+                raise ModelError(f"{archive} holds a file twice.")
+            for path in paths:
+                (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            _extract(archive, file, {str(path): info for path, info in paths.items()}, folder)
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+        raise ModelError(f"{archive} is not a ZIP file that can be read ({error}).") from error
+    except OSError as error:
+        raise OutputError(f"{archive} cannot be unpacked: {error.strerror or error}.") from error
+
+
+def _judged(archive: Path, file: zipfile.ZipFile, most_bytes: int, most_files: int = MOST_FILES) -> dict:
+    """The files by their path in the archive, a single folder around them taken off."""
     infos = file.infolist()
-    if len(infos) > MOST_FILES:
+    if len(infos) > most_files:
         raise ModelError(f"{archive} holds {len(infos)} files; a model package has a few.")
     total = sum(info.file_size for info in infos)
     packed = sum(info.compress_size for info in infos)
@@ -73,8 +102,13 @@ def _members(archive: Path, file: zipfile.ZipFile, most_bytes: int) -> dict[str,
     tops = {path.parts[0] for path in paths}
     if len(tops) == 1 and all(len(path.parts) > 1 for path in paths):
         paths = {PurePosixPath(*path.parts[1:]): info for path, info in paths.items()}
+    return paths
+
+
+def _members(archive: Path, file: zipfile.ZipFile, most_bytes: int) -> dict[str, zipfile.ZipInfo]:
+    """The files to write by name, after all entries have been judged."""
     members = {}
-    for path, info in paths.items():
+    for path, info in _judged(archive, file, most_bytes).items():
         if len(path.parts) > 1 or path.name.lower() in {name.lower() for name in members}:
             raise ModelError(f"{archive} holds '{info.filename[:80]}', which has no place in a model package.")
         members[path.name] = info
@@ -90,4 +124,3 @@ def _extract(archive: Path, file: zipfile.ZipFile, members: dict[str, zipfile.Zi
                 if left < 0:
                     raise ModelError(f"{archive} holds '{name[:80]}', which is larger than it says.")
                 target.write(chunk)
-    ModelPackage.load(draft)

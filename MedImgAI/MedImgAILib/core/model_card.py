@@ -13,7 +13,8 @@ inputs*                list of objects: name*, modality* ("CT", "MR", …, DICOM
                        :class:`.model_intensity.Intensity`), intensity_first (true: before resampling), crop_above
                        (cut to the box of the voxels above this value), crop_nonzero (true: cut to the box of the
                        voxels that are not 0 in any input), size ([i, j, k] voxels that the network sees), fit
-                       ("pad": crop or pad with 0 about the middle; "stretch": resample to the size), interpolation
+                       ("pad": crop or pad with 0 about the middle; "stretch": resample to the size;
+                       "within": resample to the same shape with one side as the size says), interpolation
                        ("linear", "cubic", or "cubic_in_plane": nearest along the axis of the thick slices where they
                        are thicker than three times the other spacings), align (where the grid of another spacing
                        lies: "center" about the same middle, "box" in the same box with the spacing that fits it,
@@ -90,13 +91,13 @@ class ModelInput:
         crop_above = node.take("crop_above", (int, float), None)
         result = cls(
             node.text("name"), node.text("modality"), node.integer("channels", 1, 1), spacing, orientation, intensity,
-            crop_above, voxels(node, "size"), node.text("fit", "pad|stretch", "pad"),
+            crop_above, voxels(node, "size"), node.text("fit", "pad|stretch|within", "pad"),
             node.take("crop_nonzero", bool, False), node.take("intensity_first", bool, False),
             node.text("interpolation", "|".join(INTERPOLATIONS), "linear"),
             node.text("align", "|".join(ALIGNMENTS), "center"),
         )  # fmt: skip
-        if result.fit == "stretch" and (result.size is None or spacing is not None):
-            node.fail("fit", "stretch needs a size and no spacing_mm")
+        if result.fit != "pad" and (result.size is None or spacing is not None):
+            node.fail("fit", f"{result.fit} needs a size and no spacing_mm")
         node.end()
         return result
 

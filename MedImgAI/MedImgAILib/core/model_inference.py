@@ -27,6 +27,8 @@ class Inference:
     channels : tuple of int, optional
         The network's output channels that are used, in this order; all by default.
     threshold : float
+    largest : tuple of int
+        Labels of which only the largest connected part is kept.
     dimensions : 2 or 3
         2: the network takes the slices one by one.
     """
@@ -38,6 +40,7 @@ class Inference:
     threshold: float = 0.5
     dimensions: int = 3
     channels: tuple[int, ...] | None = None
+    largest: tuple[int, ...] = ()
 
     @classmethod
     def read(cls, node: Node) -> Inference:
@@ -56,24 +59,26 @@ class Inference:
             float(node.take(name, (int, float), getattr(cls, name))) for name in ("overlap", "threshold")
         )
         dimensions = node.integer("dimensions", 2, cls.dimensions)
-        channels = node.take("channels", list, None)
+        channels, largest = node.take("channels", list, None), node.take("largest", list, [])
         node.end()
         if channels is not None:
             if not channels or not all(type(c) is int and 0 <= c < 1000 for c in channels):
                 node.fail("channels", "a list of channel numbers from 0 on is needed")
             channels = tuple(channels)
+        if not all(type(n) is int and n > 0 for n in largest):
+            node.fail("largest", "a list of labels is needed")
         if not 0 <= overlap < 1:
             node.fail("overlap", "a share of at least 0 and less than 1 is needed")
         if not 0 < threshold < 1:
             node.fail("threshold", "a probability between 0 and 1 is needed")
         if dimensions > 3 or (dimensions == 2 and window and window[2] != 1):
             node.fail("dimensions", "2 (with windows of one slice) or 3 is needed")
-        return cls(mode, window, overlap, activation, threshold, dimensions, channels)
+        return cls(mode, window, overlap, activation, threshold, dimensions, channels, tuple(largest))
 
     def to_json(self) -> dict:
         """The object of ``model.json``; empty if all is as by default."""
         given = {k: v for k, v in vars(self).items() if v != getattr(type(self), k)}
-        for name in ("window", "channels"):
+        for name in ("window", "channels", "largest"):
             if name in given:
                 given[name] = list(given[name])
         return given

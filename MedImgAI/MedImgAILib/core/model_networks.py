@@ -27,6 +27,8 @@ NETWORKS: dict[str, tuple[str, str, tuple[str, ...]]] = {
 } | {
     "medimgai.ResidualUNet": ("MedImgAILib.networks.residual_unet", "ResidualUNet", (_TORCH,)),
 } | {
+    "medimgai.CompactResNet": ("MedImgAILib.classify.architectures", "CompactResNet", (_TORCH,)),
+} | {
     f"nnunet.{name}": ("MedImgAILib.networks.nnunet_networks", name, (_TORCH,))
     for name in ("PlainConvUNet", "ResidualEncoderUNet")
 } | {

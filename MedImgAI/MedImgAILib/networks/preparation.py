@@ -9,10 +9,13 @@ import numpy as np
 from ..core import Context, Geometry, InputError, Volume
 from ..core.geometry import inverse_order
 from ..core.model_card import ModelInput
+from ..core.model_intensity import apply_intensity
 from ..core.resampling import resample_labels, resample_volume
 
 _AXIS = {"R": 2, "L": 2, "A": 1, "P": 1, "S": 0, "I": 0}
 _SAME_SPACING = 1e-3
+_THICK = 3
+"""Slices this much thicker than their voxels are wide are not interpolated across, as in nnU-Net."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,18 +65,81 @@ def prepare(volume: Volume, wanted: ModelInput, context: Context, grid: Geometry
     InputError
         If the number of components is not that of the model's channels.
     """
-    if volume.components != wanted.channels:
-        raise InputError(
-            f"{volume.label} has {volume.components} components per voxel; the model's input '{wanted.name}' "
-            f"takes {wanted.channels}."
-        )
-    order = storage_order(volume.geometry, wanted.orientation)
-    stored = volume.reordered(*order)
-    if grid is None:
-        grid = _grid(stored, wanted)
-    on_grid = resample_volume(stored, grid, "linear", context=context).array
-    channels = on_grid[None] if on_grid.ndim == 3 else np.moveaxis(on_grid, -1, 0)
-    return Prepared(wanted.intensity.apply(np.ascontiguousarray(channels)), grid, volume.geometry, order)
+    return prepare_all([volume], [wanted], context, grid)[0]
+
+
+def prepare_all(volumes, inputs, context: Context, grid: Geometry | None = None) -> list[Prepared]:
+    """Prepare the images of one patient, in the order of a model's inputs; the first gives the grid of all.
+
+    Parameters
+    ----------
+    volumes : sequence of Volume
+    inputs : sequence of ModelInput
+    context : Context
+    grid : Geometry, optional
+        The grid to use instead.
+    """
+    for volume, wanted in zip(volumes, inputs, strict=True):
+        if volume.components != wanted.channels:
+            raise InputError(
+                f"{volume.label} has {volume.components} components per voxel; the model's input '{wanted.name}' "
+                f"takes {wanted.channels}."
+            )
+    orders = [storage_order(v.geometry, w.orientation) for v, w in zip(volumes, inputs)]
+    stored = [v.reordered(*order) for v, order in zip(volumes, orders)]
+    cut = _cut(stored, inputs[0])
+    grid = grid or _grid(cut, inputs[0])
+    result = []
+    for number, (image, wanted, order) in enumerate(zip(stored, inputs, orders)):
+        with context.part(number / len(stored), (number + 1) / len(stored)) as part:
+            if wanted.intensity_first:
+                image = resample_volume(image, cut, "linear")
+                image = image.with_array(np.moveaxis(_adjusted(image, wanted), 0, -1))
+            on_grid = _resampled(image, grid, wanted.interpolation, part)
+            array = _channels(on_grid) if wanted.intensity_first else _adjusted(on_grid, wanted)
+        result.append(Prepared(np.ascontiguousarray(array), grid, volumes[number].geometry, order))
+    return result
+
+
+def _channels(volume: Volume) -> np.ndarray:
+    """(C, K, J, I)"""
+    return np.moveaxis(volume.array, -1, 0) if volume.is_vector else volume.array[None]
+
+
+def _adjusted(volume: Volume, wanted: ModelInput) -> np.ndarray:
+    return apply_intensity(wanted.intensity, np.ascontiguousarray(_channels(volume)))
+
+
+def _resampled(volume: Volume, grid: Geometry, interpolation: str, context: Context) -> Volume:
+    if interpolation != "cubic_in_plane":
+        return resample_volume(volume, grid, interpolation, context=context)
+    axis = _thick_axis(volume.geometry.spacing_kji)
+    axis = _thick_axis(grid.spacing_kji) if axis is None else axis
+    if axis is None:
+        return resample_volume(volume, grid, "cubic", context=context)
+    # First within the slices as they are, then to the nearest slice.
+    shape = tuple(n if a == axis else m for a, (n, m) in enumerate(zip(volume.geometry.shape, grid.shape)))
+    with context.part(0.0, 0.8):
+        between = resample_volume(volume, _along(volume.geometry, grid, axis, shape), "cubic", context=context)
+    return resample_volume(between, grid, "nearest", context=context)
+
+
+def _thick_axis(spacing) -> int | None:
+    """The array axis across slices that are more than three times as thick as the other spacings."""
+    axis = int(np.argmax(spacing))
+    others = np.delete(spacing, axis)
+    return axis if spacing[axis] > _THICK * others.min() and spacing[axis] > others.max() else None
+
+
+def _along(own: Geometry, grid: Geometry, axis: int, shape) -> Geometry:
+    """A grid with the slices of ``own`` along ``axis`` and the voxels of ``grid`` within them."""
+    column = 2 - axis
+    matrix = grid.ijk_to_ras.copy()
+    matrix[:3, column] = own.ijk_to_ras[:3, column]
+    at = own.ijk(grid.origin)
+    at[column] = 0
+    matrix[:3, 3] = own.ras(at)
+    return Geometry(matrix, shape)
 
 
 def storage_order(geometry: Geometry, orientation: str | None):
@@ -93,31 +159,49 @@ def storage_order(geometry: Geometry, orientation: str | None):
     return tuple(axes[p] for p in pick), tuple(bool(flips[p]) != t for p, t in zip(pick, turned))
 
 
-def _grid(stored: Volume, wanted: ModelInput) -> Geometry:
-    geometry = stored.geometry
+def _cut(stored: list[Volume], wanted: ModelInput) -> Geometry:
+    """The first image's grid, cut to what the model sees of it."""
+    first = stored[0]
     if wanted.crop_above is not None:
-        geometry = _box(stored, wanted.crop_above)
+        values = first.array.mean(axis=3) if first.is_vector else first.array
+        inside = values > wanted.crop_above
+        if not inside.any():
+            raise InputError(f"{first.label} has no voxel above {wanted.crop_above:g}; is it the right image?")
+    elif wanted.crop_nonzero:
+        inside = np.zeros(first.geometry.shape, bool)
+        for volume in stored:
+            inside |= resample_volume(volume, first.geometry, "nearest").array.reshape(*inside.shape, -1).any(axis=3)
+        if not inside.any():
+            raise InputError(f"{first.label} is 0 everywhere; is it the right image?")
+    else:
+        return first.geometry
+    spans = [np.flatnonzero(inside.any(axis=tuple(a for a in range(3) if a != axis)))[[0, -1]] for axis in range(3)]
+    return first.geometry.cropped(tuple(s[0] for s in spans), tuple(s[1] - s[0] + 1 for s in spans))
+
+
+def _grid(geometry: Geometry, wanted: ModelInput) -> Geometry:
     spacing, count = geometry.spacing, np.array(geometry.shape[::-1])
     if wanted.fit == "stretch":
         return geometry.resized(wanted.size[::-1])
-    if wanted.spacing_mm is not None and (np.abs(spacing / wanted.spacing_mm - 1) > _SAME_SPACING).any():
-        target = np.array(wanted.spacing_mm)
-        geometry = _rescaled(geometry, target, np.maximum(1, np.rint(count * spacing / target)).astype(int))
+    if wanted.fit == "within":
+        longest = max(n * s / size for n, s, size in zip(count, spacing, wanted.size) if n > 1 or size > 1)
+        fitted = [max(1, round(n * s / longest)) if n > 1 else 1 for n, s in zip(count, spacing)]
+        return geometry.resized(tuple(fitted[::-1]))
+    target = spacing if wanted.spacing_mm is None else np.array(wanted.spacing_mm)
+    target = np.where(target > 0, target, spacing)
+    if (np.abs(spacing / target - 1) > _SAME_SPACING).any():
+        if wanted.align == "first_voxel":
+            count = np.rint((count - 1) * spacing / target).astype(int) + 1
+            geometry = Geometry.from_spacing(tuple(count[::-1]), target, geometry.origin, geometry.directions)
+        else:
+            count = np.maximum(1, np.rint(count * spacing / target)).astype(int)
+            is_box = wanted.align == "box"
+            geometry = geometry.resized(tuple(count[::-1])) if is_box else _rescaled(geometry, target, count)
     if wanted.size is None:
         return geometry
     # Whole voxels, so that an image of the right spacing is not interpolated.
     size, count = np.array(wanted.size[::-1]), np.array(geometry.shape)
     return geometry.cropped(tuple((count - size) // 2), tuple(size))
-
-
-def _box(stored: Volume, threshold: float) -> Geometry:
-    """The grid cut to the box of the voxels whose mean over the channels exceeds ``threshold``."""
-    values = stored.array.mean(axis=3) if stored.is_vector else stored.array
-    inside = values > threshold
-    if not inside.any():
-        raise InputError(f"{stored.label} has no voxel above {threshold:g}; is it the right image?")
-    spans = [np.flatnonzero(inside.any(axis=tuple(a for a in range(3) if a != axis)))[[0, -1]] for axis in range(3)]
-    return stored.geometry.cropped(tuple(s[0] for s in spans), tuple(s[1] - s[0] + 1 for s in spans))
 
 
 def _rescaled(geometry: Geometry, spacing, size) -> Geometry:
