@@ -22,9 +22,10 @@ class PlaneReader:
     shape : (K, J, I)
     heads : sequence of Head or None
         One for each pass: the layer to be applied to the sums first.
-    activation : "softmax" or "sigmoid"
+    activation : "softmax", "sigmoid" or "regions"
         Softmax: the most likely channel is the label, channel 0 being background. Sigmoid: channel ``c`` is label
-        ``c + 1`` where its probability, the largest of all channels, exceeds ``threshold``.
+        ``c + 1`` where its probability, the largest of all channels, exceeds ``threshold``. Regions: the last channel
+        ``c`` whose probability exceeds ``threshold`` gives the label ``c + 1``.
     threshold : float
     entropy, confidence : bool
         Whether to keep the entropy of the class probabilities (0…1, relative to that of chance) and the probability
@@ -54,7 +55,7 @@ class PlaneReader:
     def prepare(self, channels: int):
         """Make room for the results of ``channels`` classes, before the first plane."""
         self._channels = channels
-        labels = channels + (self.activation == "sigmoid")
+        labels = channels + (self.activation != "softmax")
         if labels > 256:
             self.labels = self.labels.astype(np.int16)
         if self._wants_probabilities:
@@ -89,6 +90,10 @@ class PlaneReader:
             probability = sum(each[1:], each[0].copy()) / np.float32(len(each))
             labels[:] = self._likely(probability)
             self.votes.count([self._likely(p) for p in each], labels)
+        elif self.activation == "regions":
+            limit = math.log(self.threshold / (1 - self.threshold))
+            above = scores[0].cpu().numpy() > limit * weight.cpu().numpy()
+            labels[:] = np.where(reached, _last(above), 0)
         elif self.activation == "sigmoid":
             # Where the probability exceeds the threshold, the score exceeds its logit.
             best, index = _largest(scores[0])
@@ -104,7 +109,7 @@ class PlaneReader:
             probability = self._probability(scores[0], weight, reached)
         if self.probabilities is not None:
             self.probabilities[:, k].reshape(len(probability), -1)[:, part] = probability
-        if self.activation == "sigmoid":
+        if self.activation != "softmax":
             probability = np.stack([1 - probability.max(0), probability.max(0)])
         if self.confidence is not None:
             self.confidence[k].reshape(-1)[part] = probability.max(0)
@@ -115,6 +120,8 @@ class PlaneReader:
 
     def _likely(self, probability) -> np.ndarray:
         """(N,) labels of (C, N) probabilities."""
+        if self.activation == "regions":
+            return _last(probability > self.threshold)
         index = probability.argmax(axis=0)
         if self.activation == "sigmoid":
             return np.where(probability.max(axis=0) > self.threshold, index + 1, 0)
@@ -125,7 +132,7 @@ class PlaneReader:
         import torch
 
         mean = scores / weight.clamp(min=1e-12)
-        values = torch.sigmoid(mean) if self.activation == "sigmoid" else torch.softmax(mean, dim=0)
+        values = torch.sigmoid(mean) if self.activation != "softmax" else torch.softmax(mean, dim=0)
         values = values.cpu().numpy()
         values[:, ~reached] = 0
         if self.activation == "softmax":
@@ -163,6 +170,11 @@ class Votes:
         """(passes, labels) Dice overlap of each pass with the decision; 1 where both have nothing."""
         total = self.found + self.decided
         return np.where(total > 0, 2 * self.shared / np.maximum(total, 1), 1.0)
+
+
+def _last(above: np.ndarray) -> np.ndarray:
+    """(N,) one more than the last channel of (C, N) that is True; 0 where none is."""
+    return np.where(above.any(axis=0), len(above) - above[::-1].argmax(axis=0), 0)
 
 
 def _largest(scores) -> tuple[np.ndarray, np.ndarray]:
