@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 
@@ -63,14 +64,30 @@ def _linear() -> list[dict]:
         task = FilteredBackProjection()
         return min(seconds(lambda: task.execute({"projections": projections}, {}, Context("cpu"))) for _ in range(3))
 
-    result = []
+    result, curves = [], {}
     for what, cases in (
         ("views", [(n, 16) for n in (180, 360, 720, 1440)]),
         ("slices", [(360, n) for n in (8, 16, 32, 64)]),
     ):
         x = np.array([case[what == "slices"] for case in cases], float)
         times = np.array([cost(*case) for case in cases])
+        curves[what] = (x, times)
         slope = np.polyfit(np.log(x), np.log(times), 1)[0]
         shown = ", ".join(f"{n:.0f}: {t * 1e3:.0f} ms" for n, t in zip(x, times))
         result.append(row(f"FBP cost against {what}, power ({shown})", float(slope), "≤ 1.1", ""))
+    plot_costs(curves, Path("bench-output") / "ct-cost.png")
     return result
+
+
+def plot_costs(curves: dict[str, tuple[np.ndarray, np.ndarray]], path: Path):
+    """Times against numbers of views and of slices, with the straight line of linear cost through the largest."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 3), layout="constrained")
+    for axes, (what, (x, seconds)) in zip(figure.subplots(1, len(curves)), curves.items()):
+        axes.plot(x, 1e3 * seconds, "o-", label="measured")
+        axes.plot(x, 1e3 * seconds[-1] * x / x[-1], "--", color="gray", label="linear")
+        axes.set(xlabel=what, ylabel="ms", xlim=(0, None), ylim=(0, None), title=f"FBP, cost against {what}")
+        axes.legend()
+    path.parent.mkdir(exist_ok=True)
+    figure.savefig(path, dpi=100)

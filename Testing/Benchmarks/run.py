@@ -1,22 +1,30 @@
-"""``python -m Benchmarks.run NAME``: measure, print the table and write ``bench-output/NAME.json``."""
+"""``python -m Benchmarks.run NAME``: measure, print the table and write ``bench-output/NAME.json``.
+
+A benchmark is a module with ``PARTS``, functions that each give rows, or with one such function ``rows``. What a part
+gave is written at once; a part that fails is a row of its own, and the others go on.
+"""
 
 from __future__ import annotations
 
 import argparse
 import importlib
 import json
+import math
 import os
-import pkgutil
+import sys
+import time
+import traceback
 from pathlib import Path
 
-import Benchmarks
+from .measuring import row
 
 _COLUMNS = ("figure", "ours", "peer", "value", "goal", "unit", "met")
 
 
 def names() -> list[str]:
-    """The benchmarks that can be run."""
-    return sorted(m.name for m in pkgutil.iter_modules(Benchmarks.__path__) if m.name not in ("run", "measuring"))
+    """The benchmarks that can be run: those with a list of peers to install."""
+    folder = Path(__file__).resolve().parents[1] / "requirements"
+    return sorted(path.stem.removeprefix("bench-") for path in folder.glob("bench-*.txt"))
 
 
 def table(rows: list[dict]) -> str:
@@ -35,11 +43,27 @@ def _text(value) -> str:
     return "" if value is None else str(value)
 
 
+def measured(module):
+    """Yield the rows of one part after the other."""
+    for part in getattr(module, "PARTS", None) or (module.rows,):
+        started = time.monotonic()
+        name = f"{part.__module__.rpartition('.')[2]}.{part.__name__}"
+        print(f"{name} …", file=sys.stderr, flush=True)
+        try:
+            rows = part()
+        except Exception as error:
+            traceback.print_exc()
+            rows = [row(f"{name} failed ({type(error).__name__}: {error})", math.nan, "= 0", "")]
+        print(f"{name}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+        yield rows
+
+
 def write(rows: list[dict], path: Path):
     """Store the rows; the file is complete or the old one stays."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(".draft")
-    draft.write_text(json.dumps(rows, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    plain = [{key: None if value != value else value for key, value in entry.items()} for entry in rows]
+    draft.write_text(json.dumps(plain, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     os.replace(draft, path)
 
 
@@ -49,8 +73,10 @@ def main(arguments: list[str] | None = None):
     parser.add_argument("name", choices=names())
     parser.add_argument("--output", type=Path, default=Path("bench-output"), help="folder for NAME.json")
     options = parser.parse_args(arguments)
-    rows = importlib.import_module(f"Benchmarks.{options.name}").rows()
-    write(rows, options.output / f"{options.name}.json")
+    rows = []
+    for part in measured(importlib.import_module(f"Benchmarks.{options.name}")):
+        rows.extend(part)
+        write(rows, options.output / f"{options.name}.json")
     print(table(rows))
     print(f"{sum(row['met'] for row in rows)} of {len(rows)} goals met")
 

@@ -1,5 +1,6 @@
 """The form in which benchmarks report."""
 
+import importlib
 import json
 import sys
 from types import ModuleType
@@ -38,5 +39,28 @@ def test_run_prints_and_writes(tmp_path, capsys, monkeypatch):
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["made_up.json"]
 
 
+def test_a_part_that_fails_loses_nothing(tmp_path, capsys, monkeypatch):
+    """What the others gave is in the file, and the failure is a row whose goal is missed."""
+
+    def good():
+        return [measuring.row("speed", 0.5, "< 1", "s")]
+
+    def bad():
+        assert len(json.loads((tmp_path / "made_up.json").read_text())) == 1
+        raise ValueError("no such peer")
+
+    module = ModuleType("Benchmarks.made_up")
+    module.PARTS = (good, bad, good)
+    monkeypatch.setitem(sys.modules, "Benchmarks.made_up", module)
+    monkeypatch.setattr(run, "names", lambda: ["made_up"])
+    run.main(["made_up", "--output", str(tmp_path)])
+    rows = json.loads((tmp_path / "made_up.json").read_text())
+    assert [row["met"] for row in rows] == [True, False, True] and rows[1]["value"] is None
+    assert "no such peer" in rows[1]["figure"] and "2 of 3 goals met" in capsys.readouterr().out
+
+
 def test_core_is_among_the_benchmarks():
     assert "core" in run.names() and "run" not in run.names()
+    for name in run.names():
+        module = importlib.import_module(f"Benchmarks.{name}")
+        assert all(callable(part) for part in getattr(module, "PARTS", ()) or (module.rows,))

@@ -20,6 +20,8 @@ ARGUMENTS = {
     "spatial_dims": 2, "in_channels": 1, "out_channels": 1, "channels": [24, 48, 96], "strides": [2, 2],
     "num_res_units": 1, "norm": None,
 }  # fmt: skip
+CURVE_EVERY = 10
+"""Steps whose mean loss is one point of the live curve."""
 MULTIPLE = 4
 """Slices are padded to a multiple of this for the network."""
 
@@ -48,6 +50,7 @@ class Noise2Inverse(CTTask):
     )  # fmt: skip
     requirements = ("torch>=2.2", "monai>=1.4", "safetensors>=0.4")
     orientation_tolerance = 1e-3
+    can_finish_early = True
 
     def working_bytes(self, projections, grid):
         return 4 * int(np.prod(grid.shape)) * 8 + 2**29
@@ -98,6 +101,7 @@ def train(parts: np.ndarray, parameters, context):
     total = parts.sum(0)
     size = [max(MULTIPLE, min(parameters.patch, n) // MULTIPLE * MULTIPLE) for n in (ny, nx)]
     rng = np.random.default_rng(context.seed)
+    losses: list[float] = []
     for step in range(parameters.steps):
         inputs, targets = [], []
         for _ in range(parameters.batch):
@@ -117,7 +121,13 @@ def train(parts: np.ndarray, parameters, context):
         loss.backward()
         optimizer.step()
         schedule.step()
-        context.progress((step + 1) / parameters.steps, f"Training step {step + 1}, loss {loss.item():.4g}")
+        losses.append(loss.item())
+        context.progress((step + 1) / parameters.steps, f"Training step {step + 1}, loss {losses[-1]:.4g}")
+        if (step + 1) % CURVE_EVERY == 0:
+            context.curve("Training loss", step + 1, float(np.mean(losses[-CURVE_EVERY:])))
+        if context.finish_early:
+            context.log(f"Training ended after {step + 1} of {parameters.steps} steps.")
+            break
     return network.eval()
 
 
