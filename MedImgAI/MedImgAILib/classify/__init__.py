@@ -1,0 +1,1 @@
+"""Classification and diagnosis: models applied and trained, calibration, "do not know", explanation."""
