@@ -43,7 +43,7 @@ def line_integrals(counts: np.ndarray, flat, dark, name: str = "The scan", conte
         image = np.asarray(counts[view], np.float32)
         if not np.isfinite(image).all():
             raise InputError(f"{name} has NaN or infinite counts in view {view}; repair them first.")
-        if dark is None and image.min() < 0:
+        if image.min() < 0:
             raise InputError(f"{name} has negative counts in view {view}; counts cannot be below 0.")
         transmission = (image - offset) * scale
         valid = alive & (transmission > 1e-7)

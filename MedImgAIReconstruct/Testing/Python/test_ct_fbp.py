@@ -83,6 +83,17 @@ def test_ramp_of_kak_and_slaney():
     assert window_response(np.array([0.0, 0.125, 0.25, 0.3]), "hann", 0.5) == pytest.approx([1, 0.5, 0, 0])
 
 
+@pytest.mark.parametrize(
+    "window, half, nyquist",
+    [("ramp", 1, 1), ("shepp-logan", 0.9003, 0.6366), ("cosine", 0.7071, 0), ("hamming", 0.54, 0.08), ("hann", 0.5, 0)],
+)
+def test_windows_at_half_and_full_cut_off(window, half, nyquist):
+    """Their textbook formulas (Kak & Slaney, section 3.3; Shepp & Logan 1974), also for a lower cut-off."""
+    for cutoff in (1.0, 0.6):
+        values = window_response(np.array([0, 0.25, 0.5, 0.51]) * cutoff, window, cutoff)
+        np.testing.assert_allclose(values, [1, half, nyquist, 0], atol=1e-4)
+
+
 def test_implementations_agree(head, monkeypatch):
     torch_parallel = pytest.importorskip("MedImgAIReconstructLib.ct.torch_ct").back_project_parallel
     data, _ = head
