@@ -3,8 +3,8 @@
 =================  ================================================================================================
 cases, sources     ``read_collection(path, kind)`` gives a :class:`.cases.Collection` of :class:`.cases.Case` from a
                    folder, a table or an .npz file; ``scene_segmentation``, ``scene_classification`` from core data
-splits             ``folds(patients, classes, count, seed)``, ``holdout(…)``, ``check_apart(…)``, ``given_parts(cases)``:
-                   by patient, always
+splits             ``folds(patients, classes, count, seed)``, ``holdout(…)``, ``check_apart(…)``,
+                   ``given_parts(cases)``: by patient, always
 sampling           :class:`.sampling.Sampler` (balance "none", "weighted", "under", "over"), ``sample_rng``
 losses             ``classification_loss(kind, counts)``, ``segmentation_loss(kind)``, ``effective_number_weights``
 loop               ``train(network, batch, loss, Settings(…), validate, folder, context, identity) -> Trained``; resumes

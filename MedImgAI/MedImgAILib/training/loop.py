@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from .checkpoints import LAST, TrainingError, load_state, save_state
 from .curves import Curves
 from .distributed import Team
 from .loading import Batch, prefetched
+from .optimization import half_precision, optimizer_for, trained_parameters, training_mode
 from .schedules import rate_factor
 
 SCORE = "score"
@@ -213,7 +215,7 @@ class _Loop:
         total = 0.0
         for number, portion in enumerate(portions):
             last = number == len(portions) - 1
-            with nullable(self.team.without_exchange(self.wrapped), not last):
+            with nullcontext() if last else self.team.without_exchange(self.wrapped):
                 value = self._forward(portion) / len(portions)
                 self.scaler.scale(value).backward()
             total += value.item()
@@ -373,8 +375,8 @@ class _Loop:
         state = load_state(self.folder / LAST)
         if state["identity"] != self.identity:
             raise TrainingError(
-                f"The folder {self.folder} holds a training of other data or settings; choose another folder, or let it "
-                "be replaced."
+                f"The folder {self.folder} holds a training of other data or settings; choose another folder, or let "
+                "it be replaced."
             )
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -388,52 +390,3 @@ class _Loop:
             self.context.log(f"Going on after step {self.step}.")
             for row in self.history:
                 self.context.curve("Loss/training", row["step"], row["loss"])
-
-
-def trained_parameters(network) -> list:
-    return [p for p in network.parameters() if p.requires_grad]
-
-
-def training_mode(network):
-    """Training mode, but for parts that are frozen as a whole: their normalisation shall not drift."""
-    network.train()
-    for module in network.modules():
-        own = list(module.parameters(recurse=False))
-        if own and not any(p.requires_grad for p in own):
-            module.eval()
-
-
-def optimizer_for(network, settings: Settings):
-    """The optimizer; weights of one dimension (biases, normalisation) do not decay."""
-    import torch
-
-    parameters = trained_parameters(network)
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    groups = [g for g in groups if g["params"]]
-    if settings.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=settings.rate, momentum=0.99, nesterov=True)
-    return torch.optim.AdamW(groups, lr=settings.rate)
-
-
-def half_precision(wanted: str, device: str):
-    """``(type or None, whether the loss must be scaled)`` for the precision wanted on a device."""
-    import torch
-
-    if wanted == "full":
-        return None, False
-    if device.startswith("cuda"):
-        return (torch.bfloat16, False) if torch.cuda.is_bf16_supported() else (torch.float16, True)
-    if device == "cpu" and (
-        wanted == "half" or torch.backends.mkldnn.is_available() and torch.cpu._is_avx512_bf16_supported()
-    ):
-        return torch.bfloat16, False
-    return None, False
-
-
-def nullable(manager, wanted: bool):
-    from contextlib import nullcontext
-
-    return manager if wanted else nullcontext()

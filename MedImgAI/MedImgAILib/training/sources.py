@@ -91,7 +91,8 @@ def scene_segmentation(images: list[Volume], segmentations: list[Segmentation]) 
     for number, segmentation in enumerate(segmentations):
         if {s.name for s in segmentation.segments} != names:
             raise InputError(
-                f"{segmentation.label} does not have the same segments as {segmentations[0].in_sentence}; name them alike."
+                f"{segmentation.label} does not have the same segments as {segmentations[0].in_sentence}; name them "
+                "alike."
             )
         own = images[number * channels : (number + 1) * channels]
         cases.append(Case(f"{number + 1} {segmentation.name}".strip(), tuple(own), segmentation))

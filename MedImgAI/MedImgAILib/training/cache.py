@@ -1,0 +1,216 @@
+"""Prepared cases on the disk, each under a hash of its content and of how it was prepared."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..core import Context, Geometry, InputError, MedImgAIError, OutputError
+from ..core.resampling import resample_labels
+from ..networks.preparation import Prepared, prepare_all
+from .cases import Case
+from .reading import as_grey, read_image, read_segmentation
+
+ON_ERROR = ("stop", "skip")
+_MOST_IN_MEMORY = 1 << 30
+_MOST_PLACES = 20000
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedCase:
+    """A case as the network wants it.
+
+    Parameters
+    ----------
+    case : Case
+    key : str
+        Hash of its content and preparation.
+    image : (C, K, J, I) float32 ndarray
+    labels : (K, J, I) uint8 ndarray, optional
+        0 background, n the n-th segment; for classification None.
+    places : dict of int to (N, 3) int32 ndarray
+        For each label some of its voxels (k, j, i).
+    prepared : Prepared
+        The way back to the image's own grid; its array is left out.
+    """
+
+    case: Case
+    key: str
+    image: np.ndarray
+    labels: np.ndarray | None
+    places: dict
+    prepared: Prepared
+
+
+class Preparation:
+    """Brings cases into the form of a model's inputs, once.
+
+    Parameters
+    ----------
+    inputs : tuple of ModelInput
+        As they will stand in the card: what is trained on is what inference prepares.
+    segments : tuple of str
+        Names of the segments to learn, in the order of their labels; empty for classification.
+    folder : Path, optional
+        For the cache; without one everything stays in memory.
+    grey : bool
+        Whether colour images become grey.
+    """
+
+    def __init__(self, inputs, segments=(), folder: Path | None = None, grey: bool = False):
+        self.inputs, self.segments, self.grey = tuple(inputs), tuple(segments), grey
+        self.folder = Path(folder) if folder is not None else None
+        self._rule = json.dumps([repr(self.inputs), self.segments, grey, 1], sort_keys=True)
+
+    def key(self, case: Case) -> str:
+        """Hash under which a case is kept."""
+        return hashlib.sha256((self._rule + case.content_hash()).encode()).hexdigest()[:32]
+
+    def case(self, case: Case, context: Context | None = None) -> PreparedCase:
+        """Prepare a case, or take it from the cache.
+
+        Raises
+        ------
+        InputError
+            If an image cannot be used; the sentence names it.
+        """
+        key = self.key(case)
+        stored = self._load(case, key)
+        return stored if stored is not None else self._store(self._prepare(case, key, context or Context()))
+
+    def all(self, cases, context: Context, on_error: str = "stop", workers: int = 2) -> list[PreparedCase]:
+        """Prepare cases, in their order.
+
+        Parameters
+        ----------
+        on_error : "stop" or "skip"
+            What to do with a case that cannot be used: end with its error, or leave it out with a warning.
+        """
+        result, skipped = [], 0
+        with ThreadPoolExecutor(workers) as pool:
+            waiting = [pool.submit(self.case, case) for case in cases]
+            try:
+                for number, (case, future) in enumerate(zip(cases, waiting), start=1):
+                    try:
+                        result.append(future.result())
+                    except MedImgAIError as error:
+                        if on_error != "skip" or isinstance(error, OutputError):
+                            raise
+                        skipped += 1
+                        context.warn(f"Case '{case.id}' is left out: {error}")
+                    context.progress(number / len(waiting), f"Preparing case {number} of {len(waiting)}")
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+        if skipped and not result:
+            raise InputError("None of the cases can be used; see the warnings.")
+        return result
+
+    def _prepare(self, case: Case, key: str, context: Context) -> PreparedCase:
+        if len(case.images) != len(self.inputs):
+            raise InputError(f"Case '{case.id}' has {len(case.images)} images where {len(self.inputs)} are needed.")
+        volumes = []
+        for source, wanted in zip(case.images, self.inputs):
+            volume = read_image(source, f"The image of case '{case.id}'")
+            volumes.append(as_grey(volume) if self.grey or wanted.channels == 1 else volume)
+        done = prepare_all(volumes, self.inputs, context)
+        image = np.concatenate([one.array for one in done])
+        labels = self._labels(case, volumes[0].geometry, done[0]) if self.segments else None
+        if not np.isfinite(image).all():
+            raise InputError(f"The image of case '{case.id}' is not finite after its preparation.")
+        return PreparedCase(case, key, image, labels, _places(labels), _without_array(done[0]))
+
+    def _labels(self, case: Case, geometry: Geometry, prepared: Prepared) -> np.ndarray:
+        segmentation = read_segmentation(case.target)
+        by_name = {s.name: s for s in segmentation.segments}
+        labels = np.zeros(segmentation.geometry.shape, np.uint8)
+        for number, name in enumerate(self.segments, start=1):
+            if name in by_name:
+                labels[segmentation.mask(by_name[name])] = number
+        unknown = sorted(set(by_name) - set(self.segments))
+        if unknown:
+            raise InputError(
+                f"The label image of case '{case.id}' has a segment '{unknown[0]}' that is not to be learnt."
+            )
+        if not segmentation.geometry.same_grid(geometry) and not _overlaps(segmentation.geometry, geometry):
+            raise InputError(f"The label image of case '{case.id}' does not lie where its image lies.")
+        stored = segmentation.geometry
+        return resample_labels(labels, stored, prepared.geometry)
+
+    # On the disk: a folder for each case, which appears when it is complete
+
+    def _store(self, done: PreparedCase) -> PreparedCase:
+        if self.folder is None:
+            return done
+        target, draft = self.folder / done.key, None
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            draft = Path(tempfile.mkdtemp(prefix=f".{done.key}-", dir=self.folder))
+            np.save(draft / "image.npy", done.image)
+            if done.labels is not None:
+                np.save(draft / "labels.npy", done.labels)
+            prepared = done.prepared
+            record = {
+                "geometry": [prepared.geometry.ijk_to_ras.tolist(), list(prepared.geometry.shape)],
+                "source": [prepared.source.ijk_to_ras.tolist(), list(prepared.source.shape)],
+                "order": [[int(a) for a in prepared.order[0]], [bool(f) for f in prepared.order[1]]],
+            }
+            (draft / "record.json").write_text(json.dumps(record), encoding="utf-8")
+            if not target.exists():
+                draft.rename(target)
+        except OSError as error:
+            raise OutputError(
+                f"The prepared case cannot be kept in {self.folder} ({error.strerror or error})."
+            ) from error
+        finally:
+            if draft is not None:
+                shutil.rmtree(draft, ignore_errors=True)  # gone already where all went well
+        return self._load(done.case, done.key) or done
+
+    def _load(self, case: Case, key: str) -> PreparedCase | None:
+        folder = self.folder / key if self.folder is not None else None
+        if folder is None or not folder.is_dir():
+            return None
+        try:
+            record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+            size = (folder / "image.npy").stat().st_size
+            mode = "r" if size > _MOST_IN_MEMORY // 256 else None
+            image = np.load(folder / "image.npy", mmap_mode=mode, allow_pickle=False)
+            labels = np.load(folder / "labels.npy", mmap_mode=mode, allow_pickle=False) if self.segments else None
+            grids = [Geometry(np.array(m), tuple(s)) for m, s in (record["geometry"], record["source"])]
+            order = tuple(record["order"][0]), tuple(record["order"][1])
+        except (OSError, ValueError, KeyError) as error:
+            raise InputError(
+                f"The prepared case '{case.id}' in {folder} is damaged ({str(error)[:100].rstrip('.')}); delete the folder."
+            ) from error
+        prepared = Prepared(np.empty(0, np.float32), grids[0], grids[1], order)
+        return PreparedCase(case, key, image, labels, _places(labels), prepared)
+
+
+def _without_array(prepared: Prepared) -> Prepared:
+    return Prepared(np.empty(0, np.float32), prepared.geometry, prepared.source, prepared.order)
+
+
+def _places(labels: np.ndarray | None) -> dict:
+    """Some voxels of each label, evenly picked where there are many."""
+    if labels is None:
+        return {}
+    found = np.flatnonzero(labels)
+    values = np.asarray(labels).reshape(-1)[found]
+    result = {}
+    for label in np.unique(values).tolist():
+        at = found[values == label]
+        at = at[:: max(1, len(at) // _MOST_PLACES)]
+        result[int(label)] = np.stack(np.unravel_index(at, labels.shape), axis=1).astype(np.int32)
+    return result
+
+
+def _overlaps(first: Geometry, second: Geometry) -> bool:
+    return bool(first.contains(second.center)) or bool(second.contains(first.center))
