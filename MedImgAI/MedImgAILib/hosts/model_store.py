@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -19,10 +18,10 @@ from ..core import Context, ModelError, OutputError
 from ..core.model_archive import unpack_archive
 from ..core.model_package import ModelPackage
 from ..networks.catalogue import Entry, ModelFile
+from ..networks.installed import default_folder
 from ..networks.public_models import PUBLIC_MODELS, convert
 from ..networks.tensors import sha256_of
 
-FOLDER = "MEDIMGAI_MODELS"
 MIRROR = "MEDIMGAI_MIRROR"
 _BLOCK = 1 << 18
 _TIMEOUT_S = 30
@@ -33,18 +32,6 @@ _LICENSES = "licenses.json"
 
 class LicenseNotAccepted(ModelError):
     """The user has not agreed to a model's licence yet; its text is in the sentence."""
-
-
-def default_folder() -> Path:
-    """``$MEDIMGAI_MODELS`` or the user's cache folder."""
-    if os.environ.get(FOLDER):
-        return Path(os.environ[FOLDER])
-    home = Path.home()
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", home / "AppData/Local")) / "MedImgAI/models"
-    if sys.platform == "darwin":
-        return home / "Library/Caches/MedImgAI/models"
-    return Path(os.environ.get("XDG_CACHE_HOME", home / ".cache")) / "MedImgAI/models"
 
 
 class ModelStore:

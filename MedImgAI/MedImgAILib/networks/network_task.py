@@ -9,7 +9,6 @@ import numpy as np
 
 from ..core import (
     BooleanParameter,
-    InputError,
     ModelError,
     ParameterError,
     Segmentation,
@@ -21,6 +20,8 @@ from ..core import (
 )
 from ..core.model_card import ModelCard, ModelInput, ModelOutput
 from ..core.model_package import ModelPackage
+from .installed import find_package
+from .matching import match_inputs, warn_of_unlikely
 
 _WINDOW = 96
 """Voxels along a window's edge where the card names none."""
@@ -47,7 +48,10 @@ class NetworkSegmentation(Task):
         ),
     )  # fmt: skip
     parameters = (
-        TextParameter("model", "Model", "", "Folder of the model package.", kind="folder"),
+        TextParameter(
+            "model", "Model", "", "Folder of the model package, or the id of a model that was downloaded.",
+            kind="folder",
+        ),
         BooleanParameter(
             "uncertainty", "Uncertainty", False,
             "Whether to give the entropy of the class probabilities too: 0 where the network is sure, 1 for a guess.",
@@ -71,7 +75,10 @@ class NetworkSegmentation(Task):
     def validate(self, inputs, parameters):
         if not parameters.model:
             raise ParameterError("Model: no folder was given; choose a model package.")
-        card = ModelPackage.load(parameters.model).card
+        package = find_package(parameters.model)
+        card = package.card
+        if package.runs_code and not self.isolated:
+            raise ModelError(f"The model '{card.title}' is TorchScript; use the task 'Network from TorchScript'.")
         if not card.outputs or card.outputs[0].kind != "segmentation":
             raise ModelError(f"The model '{card.title}' does not give segments; choose one for segmentation.")
         match_inputs(inputs.images, card)
@@ -82,9 +89,11 @@ class NetworkSegmentation(Task):
         return {"images": [example_volume()]}, {"model": str(_example_package())}
 
     def run(self, inputs, parameters, context):
-        package = ModelPackage.load(parameters.model)
+        from .preparation import keep_largest
+
+        package = find_package(parameters.model)
         card = package.card
-        images = match_inputs(inputs.images, card)
+        images = match_inputs(inputs.images, card, context)
         context.used_model(f"{card.id} {card.version}", card.weights_sha256)
         with context.part(0.0, 0.15) as part:
             part.progress(0.0, "Preparing the images")
@@ -94,7 +103,7 @@ class NetworkSegmentation(Task):
         with context.part(0.9, 1.0) as part:
             part.progress(0.0, "Bringing the result back")
             image = images[0]
-            labels = first.back(result.labels)
+            labels = keep_largest(first.back(result.labels), card.inference.largest)
             part.progress(0.6)
             segmentation = Segmentation.from_labels(labels, image.geometry, card.outputs[0].segments, card.title)
             entropy = None
@@ -107,45 +116,13 @@ class NetworkSegmentation(Task):
         }
 
 
-def match_inputs(images, card: ModelCard) -> list:
-    """The images in the order of the card's inputs, by name where each name fits exactly one.
-
-    Raises
-    ------
-    InputError
-        If there are too few or too many, or one has the wrong number of components.
-    """
-    if len(images) != len(card.inputs):
-        wanted = ", ".join(f"{i.name} ({i.modality})" for i in card.inputs)
-        raise InputError(f"The model '{card.title}' takes {len(card.inputs)} images, not {len(images)}: {wanted}.")
-    fits = [[v for v in images if i.name.lower() in v.name.lower()] for i in card.inputs]
-    by_name = all(len(f) == 1 for f in fits) and len({id(f[0]) for f in fits}) == len(images)
-    result = [f[0] for f in fits] if by_name else list(images)
-    for volume, wanted in zip(result, card.inputs):
-        if volume.components != wanted.channels:
-            raise InputError(
-                f"{volume.label} has {volume.components} components per voxel; the model's input '{wanted.name}' "
-                f"takes {wanted.channels}."
-            )
-    return result
-
-
 def _prepared(images, card: ModelCard, context):
-    from .preparation import prepare
+    from .preparation import prepare_all
 
-    arrays, first = [], None
-    for number, (volume, wanted) in enumerate(zip(images, card.inputs)):
-        if wanted.modality == "CT" and volume.units not in ("", "HU"):
-            context.warn(f"{volume.label} is in {volume.units}, but the model expects CT in HU.")
-        if wanted.modality == "CT" and volume.array.min() >= 0:
-            context.warn(f"{volume.label} has no negative values; the model expects CT in HU.")
-        with context.part(number / len(images), (number + 1) / len(images)) as part:
-            one = prepare(volume, wanted, part, first.geometry if first else None)
-        if wanted.spacing_mm is not None and (volume.geometry.spacing > 3 * max(wanted.spacing_mm)).any():
-            context.warn(f"{volume.label} is much coarser than the images that the model was trained on.")
-        first = first or one
-        arrays.append(one.array)
-    return np.concatenate(arrays), first
+    for volume, wanted in zip(images, card.inputs):
+        warn_of_unlikely(volume, wanted, context)
+    prepared = prepare_all(images, card.inputs, context)
+    return np.concatenate([p.array for p in prepared]), prepared[0]
 
 
 def _infer(package: ModelPackage, array, parameters, context):
@@ -165,7 +142,8 @@ def _infer(package: ModelPackage, array, parameters, context):
         threshold=rules.threshold, entropy=parameters.uncertainty, dimensions=rules.dimensions,
     )  # fmt: skip
     torch.manual_seed(context.seed)
-    result = infer(package.network(context.device), array, plan, context, context.device)
+    network = package.network(context.device, getattr(parameters, "trust", False))
+    result = infer(network, array, plan, context, context.device)
     known = {s.label for s in package.card.outputs[0].segments}
     if not set(np.unique(result.labels).tolist()) - {0} <= known:
         raise ModelError(f"The network of '{package.card.id}' gives labels that its card does not name.")

@@ -142,6 +142,20 @@ def _along(own: Geometry, grid: Geometry, axis: int, shape) -> Geometry:
     return Geometry(matrix, shape)
 
 
+def keep_largest(labels: np.ndarray, wanted) -> np.ndarray:
+    """``labels`` without the smaller connected parts of the labels in ``wanted``; unchanged where that is empty."""
+    if not wanted:
+        return labels
+    from ..segment.cleanup import largest_component
+
+    result = labels.copy()
+    for label in wanted:
+        mask = labels == label
+        if mask.any():
+            result[mask & ~largest_component(mask)] = 0
+    return result
+
+
 def storage_order(geometry: Geometry, orientation: str | None):
     """``(axes, flips)`` that store a grid as nearly as possible with i, j, k along the letters of ``orientation``.
 

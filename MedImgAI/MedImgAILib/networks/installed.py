@@ -1,0 +1,43 @@
+"""Where downloaded and imported models lie on this machine."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+
+from ..core import ModelError
+from ..core.model_package import CARD, ModelPackage
+
+FOLDER = "MEDIMGAI_MODELS"
+
+
+def default_folder() -> Path:
+    """``$MEDIMGAI_MODELS`` or ``MedImgAI/models`` in the user's cache folder."""
+    if os.environ.get(FOLDER):
+        return Path(os.environ[FOLDER])
+    home = Path.home()
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", home / "AppData/Local")) / "MedImgAI/models"
+    if sys.platform == "darwin":
+        return home / "Library/Caches/MedImgAI/models"
+    return Path(os.environ.get("XDG_CACHE_HOME", home / ".cache")) / "MedImgAI/models"
+
+
+def find_package(text: str) -> ModelPackage:
+    """The package in the folder ``text``, or the installed model of this id.
+
+    Raises
+    ------
+    ModelError
+        If there is neither, or the package is damaged.
+    """
+    if re.fullmatch(r"[a-z][a-z0-9_.-]{0,79}", text) and not Path(text).exists():
+        folder = default_folder() / text
+        if not (folder / CARD).exists():
+            raise ModelError(
+                f"There is no folder and no installed model '{text}'; 'medimgai models' lists and fetches models."
+            )
+        return ModelPackage.load(folder)
+    return ModelPackage.load(text)
