@@ -18,8 +18,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from promptable_samples import correct, first_prompt, load_cases, sample
 
-ROUNDS = 3
-"""Answers to each picture: the first and those to two corrections."""
+ROUNDS = 2
+"""Answers to each picture: the first and that to a correction."""
 
 
 def main():
@@ -27,8 +27,8 @@ def main():
     parser.add_argument("data", type=Path, help="folder with ct, brain, ms_multimodal and brain_tumour")
     parser.add_argument("state", type=Path, help="file in which the training stands, .pt")
     parser.add_argument("--minutes", type=float, default=600.0, help="stop after so long")
-    parser.add_argument("--steps", type=int, default=12000, help="of the whole training")
-    parser.add_argument("--rate", type=float, default=2e-3, help="of learning")
+    parser.add_argument("--steps", type=int, default=6000, help="of the whole training")
+    parser.add_argument("--rate", type=float, default=3e-3, help="of learning")
     parser.add_argument("--package", type=Path, help="write the model package here, and do not train")
     arguments = parser.parse_args()
     if arguments.package:
@@ -62,16 +62,16 @@ def train(arguments):
         warm = min(1.0, (step + 1) / 200)
         for group in optimizer.param_groups:
             group["lr"] = arguments.rate * warm * (0.5 * (1 + np.cos(np.pi * share)) + 0.005)
-        size, batch = (64, 1) if rng.random() < 0.25 else (48, 2)
+        size, batch = (64, 1) if rng.random() < 0.15 else (48, 2)
         scores.append(_step(network, optimizer, cases, rng, size, batch))
         step += 1
         keep = min(0.998, (step + 1) / (step + 10))
         with torch.no_grad():
             for name, value in network.state_dict().items():
                 average[name].lerp_(value, 1 - keep)
-        if step % 100 == 0:
+        if step % 50 == 0:
             dice = " ".join(f"{d:.3f}" for d in np.mean(scores, axis=0))
-            print(f"step {step}: Dice of each round {dice}; {(time.monotonic() - started) / 100:.2f} s a step", flush=True)
+            print(f"step {step}: Dice of each round {dice}; {(time.monotonic() - started) / 50:.2f} s a step", flush=True)
             scores, started = [], time.monotonic()
             _save(arguments.state, network, optimizer, average, step)
     _save(arguments.state, network, optimizer, average, step)

@@ -14,7 +14,7 @@ STRIDE = 16
 """Extents of the image must be multiples of it."""
 
 
-def PromptNet(channels: list[int] = (16, 32, 48, 64, 96), decoded: list[int] = (8, 16, 32, 48, 64)):  # noqa: N802
+def PromptNet(channels: list[int] = (8, 16, 32, 48, 64), decoded: list[int] = (8, 12, 16, 24, 32)):  # noqa: N802
     """The network; ``embed(image)`` and ``answer(embedding, prompts)`` are its two halves, ``forward`` both.
 
     Parameters
