@@ -28,8 +28,8 @@ from .windows import gaussian_importance, window_rows
 _MOST_BATCH = 8
 _SHARE_OF_FREE = 0.25
 """How much of the free memory the slab may take before it lies in a file."""
-_PROBE = 32
-"""Edge of the corner on which a network is tried."""
+_PROBES = (16, 32)
+"""Edges of the corners on which a network is tried; some need the larger."""
 
 
 @dataclass(frozen=True)
@@ -151,11 +151,8 @@ def _first_window(networks, image, plan, context, device):
     if plan.window is not None and plan.window != "auto" and device != "cpu":
         return tuple(plan.window)
     needed = None
-    if plan.window == "auto" or (plan.window is None and prod(shape) > _PROBE**3):
-        try:
-            needed = bytes_per_voxel(networks[0], _corner(image, shape, plan, device))
-        except (RuntimeError, ValueError, AssertionError):
-            needed = None  # a network that wants its full window; nothing is known of it
+    if plan.window == "auto" or (plan.window is None and prod(shape) > _PROBES[-1] ** 3):
+        needed = _tried(bytes_per_voxel, networks[0], image, shape, plan, device)
     free = free_memory(device)
     if plan.window == "auto":
         return fitting_window(shape, needed, free, plan.dimensions)
@@ -168,11 +165,17 @@ def _first_window(networks, image, plan, context, device):
     return window
 
 
-def _corner(image, window, plan, device):
+def _tried(look, network, image, window, plan, device):
+    """``look(network, example)`` for a small example that the network takes; None if it wants its full window."""
     import torch
 
-    example = torch.zeros((1, image.shape[0], *(min(_PROBE, w) for w in window)), device=device)
-    return example[:, :, 0] if plan.dimensions == 2 else example
+    for edge in _PROBES:
+        example = torch.zeros((1, image.shape[0], *(min(edge, w) for w in window)), device=device)
+        try:
+            return look(network, example[:, :, 0] if plan.dimensions == 2 else example)
+        except (RuntimeError, ValueError, AssertionError):
+            continue
+    return None
 
 
 def _size(window) -> str:
@@ -217,19 +220,15 @@ class _Run:
         self.done = 0
         self.passes = [replace(v, member=m) for m in range(len(networks)) for v in plan.variations]
         self.importance = gaussian_importance(window)
-        self.heads = [self._find_head(n) if plan.split_head else None for n in networks]
+        # Without its last layer a network that has more classes than features saves memory.
+        self.heads = [
+            _tried(find_head, n, self.image, window, plan, device) if plan.split_head else None for n in networks
+        ]
         self.slab: Slab | None = None
         self.reader = PlaneReader(
             image.shape[1:], [self.heads[v.member] for v in self.passes], plan.activation, plan.threshold,
             plan.entropy, plan.confidence, plan.probabilities,
         )  # fmt: skip
-
-    def _find_head(self, network):
-        """Tried on a corner of the image where the network takes one that small."""
-        try:
-            return find_head(network, _corner(self.image, self.window, self.plan, self.device))
-        except (RuntimeError, ValueError, AssertionError):
-            return None  # a network that wants its full window; it runs without this saving
 
     def result(self) -> PlaneReader:
         extent = self.image.shape[1]
