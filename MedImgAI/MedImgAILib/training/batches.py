@@ -34,7 +34,7 @@ class _Batches:
 
     def _sample(self, number: int):
         """The sample, or with "skip" the next one whose case can be used."""
-        first = self.sampler.case(number)
+        first, failure = self.sampler.case(number), None
         for further in range(len(self.cases)):
             case = self.cases[(first + further) % len(self.cases)]
             try:
@@ -42,10 +42,11 @@ class _Batches:
             except MedImgAIError as error:
                 if self.on_error != "skip":
                     raise
+                failure = error
                 if case.case.id not in self._warned:
                     self._warned.add(case.case.id)
                     self.context.warn(f"Case '{case.case.id}' is left out: {error}")
-        raise error
+        raise failure
 
     def _one(self, case: PreparedCase, rng, number: int):
         raise NotImplementedError

@@ -16,7 +16,7 @@ from ..core import Context, Geometry, InputError, MedImgAIError, OutputError
 from ..core.resampling import resample_labels
 from ..networks.preparation import Prepared, prepare_all
 from .cases import Case
-from .reading import as_grey, read_image, read_segmentation
+from .reading import in_channels, read_image, read_segmentation, renamed
 
 ON_ERROR = ("stop", "skip")
 _MOST_IN_MEMORY = 1 << 30
@@ -60,14 +60,17 @@ class Preparation:
         Names of the segments to learn, in the order of their labels; empty for classification.
     folder : Path, optional
         For the cache; without one everything stays in memory.
-    grey : bool
-        Whether colour images become grey.
+    given : tuple of Segment
+        Names for labels of files that have none, see :func:`.reading.renamed`.
+    smooth : callable, optional
+        ``smooth(volume, model_input)``, applied before the preparation.
     """
 
-    def __init__(self, inputs, segments=(), folder: Path | None = None, grey: bool = False):
-        self.inputs, self.segments, self.grey = tuple(inputs), tuple(segments), grey
+    def __init__(self, inputs, segments=(), folder: Path | None = None, given=(), smooth=None):
+        self.inputs, self.segments = tuple(inputs), tuple(segments)
+        self.given, self.smooth = tuple(given), smooth
         self.folder = Path(folder) if folder is not None else None
-        self._rule = json.dumps([repr(self.inputs), self.segments, grey, 1], sort_keys=True)
+        self._rule = json.dumps([repr(self.inputs), self.segments, repr(self.given), 1])
 
     def key(self, case: Case) -> str:
         """Hash under which a case is kept."""
@@ -119,30 +122,32 @@ class Preparation:
         volumes = []
         for source, wanted in zip(case.images, self.inputs):
             volume = read_image(source, f"The image of case '{case.id}'")
-            volumes.append(as_grey(volume) if self.grey or wanted.channels == 1 else volume)
+            volume = in_channels(volume, wanted.channels)
+            volumes.append(self.smooth(volume, wanted) if self.smooth else volume)
         done = prepare_all(volumes, self.inputs, context)
         image = np.concatenate([one.array for one in done])
-        labels = self._labels(case, volumes[0].geometry, done[0]) if self.segments else None
+        labels = self.truth(case, done[0].geometry) if self.segments else None
         if not np.isfinite(image).all():
             raise InputError(f"The image of case '{case.id}' is not finite after its preparation.")
         return PreparedCase(case, key, image, labels, _places(labels), _without_array(done[0]))
 
-    def _labels(self, case: Case, geometry: Geometry, prepared: Prepared) -> np.ndarray:
-        segmentation = read_segmentation(case.target)
-        by_name = {s.name: s for s in segmentation.segments}
-        labels = np.zeros(segmentation.geometry.shape, np.uint8)
-        for number, name in enumerate(self.segments, start=1):
-            if name in by_name:
-                labels[segmentation.mask(by_name[name])] = number
-        unknown = sorted(set(by_name) - set(self.segments))
-        if unknown:
-            raise InputError(
-                f"The label image of case '{case.id}' has a segment '{unknown[0]}' that is not to be learnt."
-            )
-        if not segmentation.geometry.same_grid(geometry) and not _overlaps(segmentation.geometry, geometry):
+    def truth(self, case: Case, geometry: Geometry) -> np.ndarray:
+        """(K, J, I) uint8 labels of a case on a grid: n is the n-th of the segments.
+
+        Raises
+        ------
+        InputError
+            If the label image cannot be used or lies elsewhere.
+        """
+        segmentation = renamed(read_segmentation(case.target), self.given)
+        own, labels = segmentation.geometry, np.zeros(segmentation.geometry.shape, np.uint8)
+        for segment in segmentation.segments:
+            if segment.name not in self.segments:
+                raise InputError(f"The labels of case '{case.id}' have a segment '{segment.name}' that is not learnt.")
+            labels[segmentation.mask(segment)] = self.segments.index(segment.name) + 1
+        if not own.contains(geometry.center) and not geometry.contains(own.center):
             raise InputError(f"The label image of case '{case.id}' does not lie where its image lies.")
-        stored = segmentation.geometry
-        return resample_labels(labels, stored, prepared.geometry)
+        return resample_labels(labels, own, geometry)
 
     # On the disk: a folder for each case, which appears when it is complete
 
@@ -163,12 +168,11 @@ class Preparation:
                 "order": [[int(a) for a in prepared.order[0]], [bool(f) for f in prepared.order[1]]],
             }
             (draft / "record.json").write_text(json.dumps(record), encoding="utf-8")
-            if not target.exists():
-                draft.rename(target)
+            draft.rename(target)
         except OSError as error:
-            raise OutputError(
-                f"The prepared case cannot be kept in {self.folder} ({error.strerror or error})."
-            ) from error
+            if not target.is_dir():  # else another process was faster
+                reason = error.strerror or error
+                raise OutputError(f"The prepared case cannot be kept in {self.folder} ({reason}).") from error
         finally:
             if draft is not None:
                 shutil.rmtree(draft, ignore_errors=True)  # gone already where all went well
@@ -188,7 +192,7 @@ class Preparation:
             order = tuple(record["order"][0]), tuple(record["order"][1])
         except (OSError, ValueError, KeyError) as error:
             raise InputError(
-                f"The prepared case '{case.id}' in {folder} is damaged ({str(error)[:100].rstrip('.')}); delete the folder."
+                f"The prepared case '{case.id}' in {folder} is damaged ({str(error)[:90].rstrip('.')}); delete it."
             ) from error
         prepared = Prepared(np.empty(0, np.float32), grids[0], grids[1], order)
         return PreparedCase(case, key, image, labels, _places(labels), prepared)
@@ -210,7 +214,3 @@ def _places(labels: np.ndarray | None) -> dict:
         at = at[:: max(1, len(at) // _MOST_PLACES)]
         result[int(label)] = np.stack(np.unravel_index(at, labels.shape), axis=1).astype(np.int32)
     return result
-
-
-def _overlaps(first: Geometry, second: Geometry) -> bool:
-    return bool(first.contains(second.center)) or bool(second.contains(first.center))

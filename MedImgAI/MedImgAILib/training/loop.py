@@ -56,6 +56,8 @@ class Settings:
         Steps between validations.
     patience : int
         Validations without a better score after which training ends; 0 for never.
+    keep_best : bool
+        Whether the weights of the best validation are kept, which makes its score a little too good; else the last.
     save_every_s : float
         Longest time between checkpoints; each validation writes one, too.
     workers : int
@@ -76,6 +78,7 @@ class Settings:
     precision: str = "auto"
     validate_every: int = 100
     patience: int = 0
+    keep_best: bool = False
     save_every_s: float = 120.0
     workers: int = 1
     seed: int = 0
@@ -88,10 +91,11 @@ class Trained:
     Parameters
     ----------
     state : dict
-        ``{name: tensor}`` of the best validation, or of the end where nothing was validated.
+        ``{name: tensor}`` of the end, or with ``keep_best`` of the best validation.
     history : list of dict
         One entry for each validation: step, loss, rate and what the validation gave.
     best_step : int
+        The step they are of.
     ended : "steps", "patience" or "user"
     """
 
@@ -287,12 +291,13 @@ class _Loop:
             row |= self.team.agreed(self._scores() if self.team.leads else None)
         self.history.append(row)
         score = row.get(SCORE, float(self.step))
-        if score > self.best_score:
-            self.best_score, self.best_step, self.waited = score, self.step, 0
-        else:
-            self.waited += 1
-            if self.settings.patience and self.waited >= self.settings.patience and not self.ended:
-                self.ended = "patience"
+        better = score > self.best_score
+        self.waited = 0 if better else self.waited + 1
+        self.best_score = max(score, self.best_score)
+        if better or not self.settings.keep_best:
+            self.best_step = self.step
+        if self.settings.patience and self.waited >= self.settings.patience and not self.ended:
+            self.ended = "patience"
         if self.team.leads:
             self.context.curve("Loss/training", self.step, mean)
             for name in row.keys() - {"step", "loss", "rate"}:

@@ -174,7 +174,7 @@ def plan_images(facts: list[list[ImageFacts]], names, modalities, size=(0, 0, 0)
         kind = modalities[number] or modality_of(own)
         rule = intensity_rule(kind, own)
         fit = {"size": tuple(wanted[::-1]), "fit": "stretch"}
-        inputs.append(ModelInput(name, kind, max(set(f.channels for f in own)), None, None, rule, **fit))
+        inputs.append(ModelInput(name, kind, max({f.channels for f in own}), None, None, rule, **fit))
     flat = wanted[1:] if dimensions == 2 else wanted
     batch = int(np.clip(4_000_000 // np.prod(flat), 4, 64))
     one = ((1,) * dimensions,)

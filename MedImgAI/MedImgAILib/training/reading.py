@@ -71,13 +71,22 @@ def read_image(source: Path | Volume, name: str = "") -> Volume:
     return volume
 
 
-def as_grey(volume: Volume) -> Volume:
-    """One component: the luminance of a colour image."""
-    if not volume.is_vector:
+def in_channels(volume: Volume, channels: int) -> Volume:
+    """With the wanted number of components: colour as luminance where one is wanted, grey three times where three are.
+
+    Raises
+    ------
+    InputError
+        If it can be neither.
+    """
+    if volume.components == channels:
         return volume
-    if volume.components != 3:
-        raise InputError(f"{volume.label} has {volume.components} components per voxel, which is not a colour image.")
-    return replace(volume, array=(volume.array @ _LUMINANCE).astype(np.float32))
+    if channels == 1 and volume.components == 3:
+        return replace(volume, array=(volume.array @ _LUMINANCE).astype(np.float32))
+    if channels == 3 and volume.components == 1:
+        array = volume.array if volume.is_vector else volume.array[..., None]
+        return replace(volume, array=np.repeat(array, 3, axis=3))
+    raise InputError(f"{volume.label} has {volume.components} components per voxel where {channels} are needed.")
 
 
 def read_segmentation(source: Path | Segmentation) -> Segmentation:
@@ -109,6 +118,25 @@ def read_segmentation(source: Path | Segmentation) -> Segmentation:
         labels = [int(n) for n in np.unique(layers[0]) if n > 0]
         segments = tuple(Segment(f"Segment {n}", n) for n in labels)
     return Segmentation(tuple(layers), volume.geometry, segments, stem(source))
+
+
+def renamed(truth: Segmentation, segments) -> Segmentation:
+    """With the names that the user gave to labels, where the file has none of its own.
+
+    Raises
+    ------
+    InputError
+        If there is a label without a name.
+    """
+    given = {s.label: s.name for s in segments}
+    if not given or any(not s.name.startswith("Segment ") for s in truth.segments):
+        return truth
+    beyond = [s.label for s in truth.segments if s.label not in given]
+    if beyond:
+        raise InputError(
+            f"{truth.label} has the label {beyond[0]}, but only {len(given)} segments are named; name all of them."
+        )
+    return replace(truth, segments=tuple(replace(s, name=given[s.label], id="") for s in truth.segments))
 
 
 def dicom_patient(path: Path) -> str:

@@ -1,0 +1,216 @@
+"""The whole of a segmentation training: plan, prepare, one network for each fold, judge, write the package."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+
+from ..core import InputError, Table
+from ..core.model_networks import build
+from ..core.model_package import ModelPackage
+from . import segmentation as parts
+from .cache import Preparation
+from .cards import Summary, model_card, report
+from .distributed import team
+from .experiment import Folder, Outcome, data_hash, identity_of, parts_of, run_round, settings_record, with_interval
+from .losses import effective_number_weights, segmentation_loss
+from .networks import patch_for, segmentation_network
+from .options import choices_of
+from .planning import plan_patches
+
+_DECIDING = (
+    "network", "size", "modality", "folds", "held_out_percent", "loss", "class_weights", "balance",
+    "foreground_percent", "augmentation", "mirror", "multi_scale", "start", "tuning", "rank", "on_error",
+)  # fmt: skip
+"""Parameters beside the loop's settings that decide the weights."""
+
+
+def train_segmentation(collection, parameters, context, steps: int) -> SimpleNamespace:
+    """Run a training; returns ``metrics``, ``histories``, ``report`` and ``package``.
+
+    Parameters
+    ----------
+    collection : Collection
+    parameters : namespace
+        As :class:`.segmentation_task.TrainSegmentation` declares them.
+    context : Context
+    steps : int
+        Where the parameters leave it open.
+    """
+    with team(context.device) as (members, device):
+        run = _Run(collection, parameters, context, steps, members, device)
+        return members.agreed(run.result())
+
+
+class _Run:
+    def __init__(self, collection, parameters, context, steps, members, device):
+        self.parameters, self.context, self.team, self.device = parameters, context, members, device
+        with context.part(0.0, 0.04) as part:
+            cases, facts, self.segments = parts.gather(collection, part, parameters.on_error)
+        names = [f"image {n}" if len(facts[0]) > 1 else "image" for n in range(1, len(facts[0]) + 1)]
+        modality = "" if parameters.modality == "auto" else parameters.modality
+        self.plan = plan_patches(facts, names, [modality] * len(names), device)
+        self.collection = collection
+        self.channels = sum(i.channels for i in self.plan.inputs)
+        self.patch = patch_for(parameters.network, self.plan)
+        self.names = [s.name for s in self.segments]
+        architecture = segmentation_network(
+            parameters.network, self.plan, self.channels, len(self.names) + 1, parameters.size
+        )
+        self.choices = choices_of(parameters, context.seed, self.plan.batch, steps)
+        if self.choices.start.package is not None:
+            architecture = _as_package(self.choices.start.package, architecture)
+        self.architecture, self.arguments = architecture
+        build(self.architecture, self.arguments)  # fails before anything is written
+        self.divided = parts_of(
+            cases, [""] * len(cases), parameters.folds, parameters.held_out_percent / 100, context.seed
+        )
+        self.identity = identity_of(
+            [c.content_hash() for c in cases], repr(self.plan), self.names, self.architecture, self.arguments,
+            settings_record(self.choices.settings), {n: getattr(parameters, n) for n in _DECIDING},
+        )  # fmt: skip
+        self.folder = Folder(parameters.folder, self.identity, parameters.existing == "replace")
+        self.preparation = Preparation(self.plan.inputs, self.names, self.folder / "cache", collection.segments)
+        self.cases = cases
+
+    def result(self) -> SimpleNamespace:
+        context = self.context
+        if self.team.leads:
+            self.folder.open({"plan": repr(self.plan), "seed": context.seed})
+        self.team.agreed(None)
+        with context.part(0.04, 0.1) as part:
+            ready = {c.case.id: c for c in self.preparation.all(self.cases, part, self.parameters.on_error)}
+        outcome = Outcome()
+        rounds = self.divided.rounds
+        count = len(rounds) + (self.parameters.keep == "all")
+        for number, (kept, out) in enumerate(rounds):
+            with context.part(0.1 + 0.9 * number / count, 0.1 + 0.9 * (number + 1) / count):
+                self._round(f"fold_{number + 1}", self._of(ready, kept), self._of(ready, out), outcome)
+            if self._stops(outcome):
+                break
+        if self.parameters.keep == "all" and not self._stops(outcome):
+            with context.part(0.1 + 0.9 * (count - 1) / count, 1.0):
+                everything = self._of(ready, np.unique(np.concatenate([np.r_[k, o] for k, o in rounds])))
+                final = Outcome()
+                self._round("all", everything, [], final)
+            outcome.states, outcome.trained = final.states, outcome.trained + final.trained
+        return self._package(outcome, ready)
+
+    def _of(self, ready, places):
+        return [ready[self.cases[n].id] for n in places if self.cases[n].id in ready]
+
+    def _stops(self, outcome) -> bool:
+        return outcome.trained[-1].ended == "user"
+
+    def _round(self, name, kept, out, outcome: Outcome):
+        """Train one network and judge it."""
+        parameters, context = self.parameters, self.context
+        if not any(case.places for case in kept):
+            raise InputError("No case to learn from has a labelled voxel; correct the label images or the split.")
+        flips = parts.flips_allowed(self.segments, self.plan.dimensions, parameters.mirror)
+        batch = parts.batches(kept, parameters.network, self.plan, parameters, context, flips, None)
+        weights = None
+        if parameters.class_weights:
+            counts = [sum(int((c.labels == n).sum()) for c in kept) for n in range(len(self.names) + 1)]
+            # The effective number saturates; scaled so that the most frequent class counts as a few thousand.
+            scale = max(1.0, max(counts) / 5000)
+            weights = effective_number_weights(np.array(counts) / scale)
+        validate = parts.validation(out, self.plan, self.patch, self.names, self.device) if out else None
+        with context.part(0.0, 0.95) as part:
+            trained = run_round(
+                self.architecture, self.arguments, self.choices.start, batch, segmentation_loss(parameters.loss,
+                class_weights=weights), self.choices.settings, validate, self.folder / name, part,
+                f"{self.identity} {name}", self.team, self.device,
+            )  # fmt: skip
+        outcome.states.append(trained.state)
+        outcome.trained.append(trained)
+        if not out:
+            return
+        judged = None
+        if self.team.leads:
+            network = build(self.architecture, self.arguments)
+            network.load_state_dict(trained.state)
+            network = network.to(self.device).eval()
+            with context.part(0.95, 1.0) as part:
+                judged = parts.judge(network, out, self.preparation, self.plan, self.patch, self.device, part)
+        outcome.judged.append(self.team.agreed(judged and (judged.cases, judged.dice)))
+
+    def _package(self, outcome: Outcome, ready) -> SimpleNamespace:
+        test = self._of(ready, self.divided.test)
+        states = outcome.states
+        summary, metrics = self._summary(outcome, ready)
+        card = model_card(
+            self.parameters.name, "segmentation", self.plan, self.patch, self.architecture, self.arguments,
+            self.segments, summary,
+        )  # fmt: skip
+        path = self.folder / "model"
+        if self.team.leads and not path.exists():
+            ModelPackage.create(path, card, states if len(states) > 1 else states[0])
+        self.team.agreed(None)
+        package = ModelPackage.load(path)
+        if test and self.team.leads:
+            network = package.network(self.device)
+            judged = parts.judge(network, test, self.preparation, self.plan, self.patch, self.device, self.context)
+            self.context.log(f"Mean Dice of the {len(test)} cases of the test part: {parts.mean_dice(judged.dice):.4f}")
+        self.context.used_model(f"{card.id} {card.version}", package.card.weights_sha256)
+        histories = [trained.history for trained in outcome.trained]
+        return SimpleNamespace(
+            metrics=metrics, histories=histories, report=report(package.card, summary), package=path
+        )  # fmt: skip
+
+    def _summary(self, outcome: Outcome, ready) -> tuple[Summary, Table]:
+        figures, by_round, rows = {}, {}, []
+        judged_cases = [c for cases, _ in outcome.judged for c in cases]
+        if judged_cases:
+            dice = np.concatenate([d for _, d in outcome.judged])
+            patients = [c.patient for c in judged_cases]
+            figures["mean Dice"] = with_interval(lambda w: parts.mean_dice(dice, w), patients, self.context)
+            by_round["mean Dice"] = [parts.mean_dice(d) for _, d in outcome.judged]
+            for n, name in enumerate(self.names):
+                column = dice[:, n : n + 1]
+                figures[f"Dice of {name}"] = with_interval(
+                    lambda w, c=column: parts.mean_dice(c, w), patients, self.context
+                )
+                by_round[f"Dice of {name}"] = [parts.mean_dice(d[:, n : n + 1]) for _, d in outcome.judged]
+            for fold, (cases, values) in enumerate(outcome.judged, start=1):
+                rows += [(fold, c.id, *v) for c, v in zip(cases, values)]
+        columns = {"fold": np.array([r[0] for r in rows], float), "case": tuple(r[1] for r in rows)}
+        for n, name in enumerate(self.names):
+            columns[f"Dice {name}"] = np.array([r[2 + n] for r in rows], float)
+        used = list(ready.values())
+        selected = ", and chose when to stop" if self.choices.settings.keep_best else ""
+        judged_on = (
+            f"{len(judged_cases)} cases that the network judged had not seen{selected}" if judged_cases else "no case"
+        )
+        shape = "×".join(str(n) for n in self.patch[::-1])
+        summary = Summary(
+            self.collection.origin, len(used), len({c.case.patient for c in used}), data_hash(c.key for c in used),
+            f"Segments: {', '.join(self.names)}; patches of {shape} voxels.", figures, by_round, judged_on,
+            _limits(self.plan, used, judged_cases),
+        )  # fmt: skip
+        return summary, Table(columns, "Dice")
+
+
+def _as_package(package, planned):
+    """The package's own architecture with the planned number of channels, so that its weights fit."""
+    name, arguments = package.card.architecture, dict(package.card.arguments)
+    wanted = planned[1]
+    for argument in ("in_channels", "out_channels"):
+        if argument in arguments and argument in wanted:
+            arguments[argument] = wanted[argument]
+    if "classes" in arguments and "out_channels" in wanted:
+        arguments["classes"] = wanted["out_channels"]
+    return name, arguments
+
+
+def _limits(plan, cases, judged) -> str:
+    modality = plan.inputs[0].modality
+    text = f"Only images of the kind it was trained on ({modality}"
+    spacing = plan.inputs[0].spacing_mm
+    text += f", about {' × '.join(f'{s:g}' for s in spacing)} mm)." if spacing and all(spacing) else ")."
+    if len(cases) < 100:
+        text += f" Few cases ({len(cases)}): other scanners, ages and diseases were hardly seen."
+    if not judged:
+        text += " Nothing was held out, so how good it is on new cases is unknown."
+    return text

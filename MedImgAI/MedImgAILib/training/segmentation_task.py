@@ -1,0 +1,183 @@
+"""Training of a network that finds segments."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+
+from ..core import (
+    BooleanParameter,
+    ChoiceParameter,
+    FloatParameter,
+    InputError,
+    ParameterError,
+    Plot,
+    PlotPort,
+    SegmentationPort,
+    Series,
+    Table,
+    TablePort,
+    Task,
+    Text,
+    TextParameter,
+    TextPort,
+    VolumePort,
+)
+from . import options
+from .networks import SEGMENTATION
+from .sources import read_collection, scene_segmentation
+
+_CPU_STEPS, _GPU_STEPS = 1000, 10_000
+
+
+class TrainSegmentation(Task):
+    """Learns from the scene's segments or from a folder; the result is a model package for 'Network from a package'."""
+
+    id = "train.segmentation"
+    title = "Train a segmentation network"
+    group = "Training"
+    summary = "Learns to find segments from labelled images of the scene or a folder and writes a model package."
+    references = (
+        "Isensee F, Jaeger PF, Kohl SAA, et al. nnU-Net: a self-configuring method for deep learning-based biomedical "
+        "image segmentation. Nat Methods 2021; 18:203-211.",
+        "Hatamizadeh A, Nath V, Tang Y, et al. Swin UNETR. BrainLes 2021, LNCS 12962:272-284.",
+        "Myronenko A. 3D MRI brain tumor segmentation using autoencoder regularization. BrainLes 2018, LNCS "
+        "11384:311-320.",
+        "Hu EJ, Shen Y, Wallis P, et al. LoRA: low-rank adaptation of large language models. ICLR 2022.",
+    )
+    keywords = ("learning", "nnU-Net", "fine-tune", "transfer", "cross-validation", "U-Net", "train")
+
+    inputs = (
+        VolumePort(
+            "images", "Images", "Labelled images of the scene; all channels of the first case first.",
+            components=(), multiple=True, optional=True,
+        ),
+        SegmentationPort(
+            "segmentations", "Segmentations", "One for each case, in the order of the images.", multiple=True,
+            optional=True,
+        ),
+    )  # fmt: skip
+    parameters = (
+        *options.DATA,
+        *options.PLACE,
+        TextParameter("segments", "Segments", "", "Names of labels 1, 2, … with commas, where the files have none."),
+        ChoiceParameter("network", "Network", "dynunet", "The first is a good choice.", choices=SEGMENTATION),
+        ChoiceParameter(
+            "size", "Size of the network", "small", "Features at full resolution: 16, 24 or 32.",
+            choices={"small": "Small", "medium": "Medium", "large": "Large"},
+        ),
+        options.MODALITY,
+        *options.FOLDS,
+        *options.optimisation(
+            0, 2e-3, "one_cycle", f"Updates of the weights; 0 for {_CPU_STEPS} on a processor, {_GPU_STEPS} otherwise."
+        ),
+        ChoiceParameter(
+            "loss", "Loss", "dice_ce", "Focal loss and weights help with small segments.",
+            choices={
+                "dice_ce": "Dice and cross-entropy", "dice_focal": "Dice and focal", "cross_entropy": "Cross-entropy",
+            },
+            advanced=True,
+        ),
+        BooleanParameter(
+            "class_weights", "Class-balanced", False, "Weigh segments by effective number of voxels.", advanced=True,
+        ),
+        ChoiceParameter(
+            "balance", "Draw cases", "none", "More often where a segment is rare among the cases.",
+            choices={
+                "none": "All alike", "weighted": "Weighted", "over": "Rare ones repeated", "under": "Common ones less",
+            },
+            advanced=True,
+        ),
+        FloatParameter(
+            "foreground_percent", "Foreground", 33.0, "Share of the patches whose middle lies in a segment.", "%",
+            minimum=0.0, maximum=100.0, advanced=True,
+        ),
+        ChoiceParameter(
+            "augmentation", "Augmentation", "full", "How much samples are changed at random.",
+            choices={"none": "None", "light": "Light", "full": "Full"},
+        ),
+        BooleanParameter(
+            "mirror", "Mirror", True, "Mirror samples; never left and right if a segment's name says its side.",
+        ),
+        *options.FINE_TUNING,
+        *options.ORIGIN,
+    )  # fmt: skip
+    outputs = (
+        TablePort("metrics", "Figures", "Dice of each segment and case that its network had not seen."),
+        TablePort("history", "Course", "Loss, learning rate and scores of each validation."),
+        PlotPort("curves", "Curves", "Loss over the steps.", optional=True),
+        TextPort("report", "Report", "The model card in words."),
+    )
+    requirements = ("torch>=2.2", "monai>=1.4", "safetensors>=0.4")
+    uses_device = True
+    can_finish_early = True
+    orientation_tolerance = 5e-2
+    """Rounding of a resampling to a new grid goes through all steps."""
+
+    def validate(self, inputs, parameters):
+        given = [bool(parameters.data), bool(parameters.table), bool(inputs.images or inputs.segmentations)]
+        if sum(given) != 1:
+            raise InputError(
+                "Data: give exactly one of a data folder, a data table, or images with segmentations of the scene."
+            )
+        if not parameters.folder:
+            raise ParameterError("Training folder: no folder was given; choose an empty one.")
+        if given[2] and not (inputs.images and inputs.segmentations):
+            raise InputError("Images: both images and segmentations of the scene are needed.")
+
+    def example(self):
+        import tempfile
+
+        from ..core.examples import example_segmentation, example_volume
+
+        global _example_folder
+        if _example_folder is None:
+            _example_folder = tempfile.TemporaryDirectory(prefix="medimgai-training-")
+        images = [example_volume(f"image {n}", seed=n) for n in range(2)]
+        segmentations = [example_segmentation(f"truth {n}") for n in range(2)]
+        parameters = {
+            "folder": str(Path(_example_folder.name) / "segmentation"), "existing": "replace", "steps": 2, "batch": 1,
+            "network": "unet", "held_out_percent": 50.0, "precision": "full", "augmentation": "none", "workers": 0,
+        }  # fmt: skip
+        return {"images": images, "segmentations": segmentations}, parameters
+
+    def run(self, inputs, parameters, context):
+        from .segmentation_run import train_segmentation
+
+        if inputs.images:
+            images = [replace(v, array=np.asarray(v.array)) for v in inputs.images]
+            collection = scene_segmentation(images, inputs.segmentations)
+        else:
+            names = tuple(n.strip() for n in parameters.segments.split(",") if n.strip())
+            collection = read_collection(
+                parameters.data or parameters.table, "segmentation", parameters.label_column,
+                parameters.patient_pattern, names,
+            )  # fmt: skip
+        steps = _CPU_STEPS if context.device == "cpu" else _GPU_STEPS
+        outcome = train_segmentation(collection, parameters, context, steps)
+        return outputs_of(outcome)
+
+
+def outputs_of(outcome: SimpleNamespace) -> dict:
+    """Tables, plot and text of a finished training, for the ports of both tasks."""
+    rows = [{"fold": n} | row for n, trained in enumerate(outcome.histories, start=1) for row in trained]
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    history = Table({c: np.array([row.get(c, np.nan) for row in rows], float) for c in columns}, "Training")
+    wide = {"step": np.array(sorted({row["step"] for row in rows}), float)}
+    for n, trained in enumerate(outcome.histories, start=1):
+        known = {row["step"]: row["loss"] for row in trained}
+        wide[f"fold {n}"] = np.array([known.get(s, np.nan) for s in wide["step"]])
+    series = tuple(Series(name, "step", name) for name in wide if name != "step")
+    plot = Plot(Table(wide, "Loss"), series, "Loss", "Loss", "step", "loss")
+    return {
+        "metrics": outcome.metrics,
+        "history": history,
+        "curves": plot,
+        "report": Text(outcome.report, "Model card"),
+    }
+
+
+_example_folder = None
