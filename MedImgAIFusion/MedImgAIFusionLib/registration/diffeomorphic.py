@@ -13,12 +13,21 @@ import numpy as np
 from MedImgAILib.core import Context, Geometry, InputError
 
 from . import fields, pyramid
-from .forces import FORCES
+from .forces import FORCES, NAMES
 
 _COARSEST = 20
 """The longest side of the coarsest level has at least this many voxels."""
 _MOST_VOXELS = 1_500_000
 """Of the finest level, unless its spacing is given."""
+
+
+class HostEngine:
+    """Where the images and maps of the levels lie and are worked on: NumPy arrays."""
+
+    forces = FORCES
+    put = get = staticmethod(np.asarray)
+    warp, smooth = staticmethod(fields.warp), staticmethod(fields.smooth)
+    pull, advance = staticmethod(fields.pull), staticmethod(fields.advance)
 
 
 @dataclass(frozen=True)
@@ -61,7 +70,9 @@ def level_grids(geometry: Geometry, finest_mm: float = 0.0) -> list[tuple[float,
     return [(step, geometry.with_spacing(np.maximum(step, spacing))) for step in steps]
 
 
-def register(fixed, moving, to_moving: np.ndarray, options: Options, context: Context, masks=(None, None)) -> Result:
+def register(
+    fixed, moving, to_moving: np.ndarray, options: Options, context: Context, masks=(None, None), engine=HostEngine
+) -> Result:
     """Find the smooth invertible map under which the images are most alike.
 
     Parameters
@@ -73,6 +84,8 @@ def register(fixed, moving, to_moving: np.ndarray, options: Options, context: Co
     context : Context
     masks : pair of Segmentation or None
         Outside nothing pulls.
+    engine : optional
+        As :class:`HostEngine`; computes the steps elsewhere.
 
     Returns
     -------
@@ -104,9 +117,9 @@ def register(fixed, moving, to_moving: np.ndarray, options: Options, context: Co
                     f"{moving.label} and {fixed.in_sentence} do not overlap where the start puts them; "
                     "align them linearly first or give a start transform."
                 )
-            maps = [fields.on_grid(m, grid.shape) for m in maps]
+            maps = [engine.put(fields.on_grid(m, grid.shape)) for m in maps]
             with context.part(ends[number], ends[number + 1]):
-                level = _Level(images, grid.spacing_kji, step_mm, options, pool)
+                level = _Level(images, grid.spacing_kji, step_mm, options, pool, engine)
                 # The finest level only adds detail, at the greatest cost.
                 last = number == len(levels) - 1 > 0
                 steps = -(-options.iterations // 3) if last else options.iterations
@@ -114,19 +127,40 @@ def register(fixed, moving, to_moving: np.ndarray, options: Options, context: Co
                     context.progress(n / steps, f"Level {number + 1} of {len(levels)}")
                     value, maps = level.step(maps)
                     history.append((number, value))
-                    if _settled([v for at, v in history if at == number]):
+                    context.curve(f"{NAMES[options.metric]}/level {number + 1}", len(history), value)
+                    if _settled([v for at, v in history if at == number]) or context.finish_early:
                         break
+            maps = [engine.get(m) for m in maps]
         context.progress(0.95, "Inverting")
         backs = list(pool.map(fields.inverse, maps))
         forth, back = pool.map(fields.compose, (maps[1], maps[0]), (backs[0], backs[1]))
-        margin = _margin(forth, back, grid.shape)
-        forth, back = (fields.faded(f, margin) for f in (forth, back))
         context.check()
-        back = fields.inverse(forth, guess=back)
-    start = tuple(-m for m in margin)
+        return run_out(forth, grid, history, back)
+
+
+def run_out(forth, grid: Geometry, history: list, back=None) -> Result:
+    """The result of a field to the moving image, continued beyond the grid until it is zero, and inverted there.
+
+    Parameters
+    ----------
+    forth : (3, K, J, I) field
+    grid : Geometry
+    history : list
+    back : (3, K, J, I) field, optional
+        About the inverse; found anew if None.
+    """
+    rims = (forth,) if back is None else (forth, back)
+    margin = [0 if n == 1 else max(_margin(f, axis) for f in rims) for axis, n in enumerate(grid.shape)]
+    forth = fields.faded(forth, margin)
+    back = fields.inverse(forth, guess=None if back is None else fields.faded(back, margin))
     shape = tuple(n + 2 * m for n, m in zip(grid.shape, margin, strict=True))
     inside = tuple(slice(m, m + n) for m, n in zip(margin, grid.shape, strict=True))
-    return Result(grid.cropped(start, shape), forth, back, inside, history)
+    return Result(grid.cropped(tuple(-m for m in margin), shape), forth, back, inside, history)
+
+
+def _margin(field, axis):
+    """Voxels in which the displacement at the border can run out without folding."""
+    return int(np.ceil(2 * np.abs(field.take((0, -1), axis=axis + 1)).max())) + 2
 
 
 def _settled(values, window=8, tolerance=5e-4):
@@ -154,47 +188,40 @@ def _on_grid(side, number, grid):
     return image, weight
 
 
-def _margin(forth, back, shape):
-    """Voxels in which the displacement at the border can run out without folding."""
-    result = []
-    for axis, count in enumerate(shape):
-        rim = [np.abs(f.take((0, -1), axis=axis + 1)).max() for f in (forth, back)]
-        result.append(0 if count == 1 else int(np.ceil(2 * max(rim))) + 2)
-    return result
-
-
 class _Level:
     """One resolution: :meth:`step` brings the two maps a step closer."""
 
-    def __init__(self, images, spacing_kji, step_mm, options, pool):
-        self._images, self._pool, self._options = images, pool, options
+    def __init__(self, images, spacing_kji, step_mm, options, pool, engine):
+        self._pool, self._options, self._engine = pool, options, engine
+        self._full = [bool((w == 1).all()) for _, w in images]
+        self._images = [tuple(engine.put(part) for part in image) for image in images]
         spacing_kji = np.asarray(spacing_kji)
         self._relative = (step_mm / spacing_kji).astype(np.float32)
         self._update_sigma = (options.update_sigma_mm or 1.7 * step_mm) / spacing_kji
         self._total_sigma = (options.total_sigma_mm or 0.8 * step_mm) / spacing_kji
         self._radius = np.maximum(1, np.rint((options.radius_mm or 2 * step_mm) / spacing_kji)).astype(int)
-        self._full = [bool((w == 1).all()) for _, w in images]
 
     def step(self, maps):
         """The likeness before the step, and the two maps after it."""
         (first, first_weight), (second, second_weight) = self._pool.map(self._warp, self._images, self._full, maps)
         weights = first_weight * second_weight
-        value, by_first, by_second = FORCES[self._options.metric](first, second, weights, self._radius)
+        force = self._engine.forces[self._options.metric]
+        value, by_first, by_second = force(first, second, weights, self._radius, self._relative)
         pulls = self._pool.map(self._pull, (first, second), (by_first, by_second))
         return value, list(self._pool.map(self._move, maps, pulls))
 
     def _warp(self, image, full, field):
         values, weight = image
-        return fields.warp(values, field), weight if full else fields.warp(weight, field)
+        return self._engine.warp(values, field), weight if full else self._engine.warp(weight, field)
 
     def _pull(self, image, slopes):
         """The smoothed force in voxels, its longest vector one step."""
         # The gradient per mm, and the force back in voxels: twice by the spacing.
-        force = fields.smooth(fields.pull(image, slopes, self._relative**2), self._update_sigma)
-        lengths = np.sqrt(((force / self._relative[:, None, None, None]) ** 2).sum(axis=0))
-        longest = float(lengths.max())
-        return force * np.float32(self._options.step / longest) if longest > 1e-12 else force * 0
+        force = self._engine.smooth(self._engine.pull(image, slopes, self._relative**2), self._update_sigma)
+        lengths = sum((part * float(1 / r)) ** 2 for part, r in zip(force, self._relative, strict=True))
+        longest = float(lengths.max()) ** 0.5
+        return force * float(self._options.step / longest) if longest > 1e-12 else force * 0
 
     def _move(self, field, step):
-        field = fields.advance(field, step)
-        return fields.smooth(field, self._total_sigma)
+        field = self._engine.advance(field, step)
+        return self._engine.smooth(field, self._total_sigma)

@@ -103,7 +103,7 @@ def smooth(field: np.ndarray, sigma_voxels) -> np.ndarray:
     parts = []
     for part in field:
         for axis, sigma in axes:
-            part = spread(kernel, part.shape, part, _gaussian(sigma), axis)
+            part = spread(kernel, part.shape, part, gaussian(sigma), axis)
         parts.append(part)
     return np.stack(parts)
 
@@ -112,7 +112,7 @@ _REACH = 3.0
 """Standard deviations at which the Gaussian ends."""
 
 
-def _gaussian(sigma: float) -> np.ndarray:
+def gaussian(sigma: float) -> np.ndarray:
     """The weights from the centre outwards, float32; both sides together sum to 1."""
     weights = np.exp(-0.5 * (np.arange(int(_REACH * sigma + 0.5) + 1) / sigma) ** 2)
     return (weights / (2 * weights.sum() - weights[0])).astype(np.float32)

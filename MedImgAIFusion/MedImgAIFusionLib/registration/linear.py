@@ -8,13 +8,15 @@ from dataclasses import dataclass, field
 import numpy as np
 from MedImgAILib.core import Context, InputError
 
-from . import metric as metrics
 from . import pyramid
+from .comparison import NAMES, comparison
 from .poses import MODELS, Pose, alike, rotations
 from .search import search_everywhere
 
 _FEW = 4000
 """Points at which the starts are compared."""
+_BACK = 10000
+"""Points at which the registration back is compared."""
 _KEPT = (4, 2, 1)
 """How many poses go through the coarsest level at full length, the next, and every further one."""
 
@@ -24,49 +26,19 @@ class Result:
     """What :func:`register` found.
 
     ``matrix`` is (4, 4), fixed RAS to moving RAS. ``history`` has one (level, value) for each evaluation.
-    ``rival`` is the best coarse value of a start that ended clearly elsewhere, ``coarse`` that of the winner.
-    ``contrast`` is how many standard deviations the value lies above that of poses that are certainly wrong.
+    ``rival`` is the best coarse value of a start that ended clearly elsewhere, as a share of the winner's; both count
+    from the mean at poses that are certainly wrong. ``contrast`` is how many standard deviations the value lies above
+    that of such poses. ``consistency_mm`` is by how much the registration back misses, on average over the fixed image.
     """
 
     matrix: np.ndarray
     value: float
     start_value: float = 0.0
     overlap: float = 0.0
-    coarse: float = 0.0
     rival: float = 0.0
     contrast: float = 0.0
+    consistency_mm: float = float("nan")
     history: list = field(default_factory=list)
-
-
-class _Comparison:
-    """The metric on one level as a function of the pose."""
-
-    def __init__(self, fixed, moving, number, options, center, points):
-        level = fixed.levels[min(number, len(fixed.levels) - 1)]
-        source = moving.levels[min(number, len(moving.levels) - 1)]
-        inside, values, _ = metrics.Sampler(level.array)(level.indices(points))
-        points = points[:, inside]
-        self._relative = np.ascontiguousarray(points - center[:, None], np.float32)
-        self._sampler = metrics.Sampler(source.array, source.mask)
-        to_kji = source.geometry.ras_to_ijk[2::-1]
-        self._to_kji, self._offset = to_kji[:, :3], to_kji[:, 3]
-        kind = metrics.METRICS[options.metric]
-        self._metric = kind(values, (fixed.low, fixed.high), (moving.low, moving.high), options.bins)
-        self._count = points.shape[1]
-        self._least = max(64, int(options.least_overlap * self._count))
-
-    def __call__(self, pose: Pose):
-        """Value, derivative by matrix and translation, and the share of points inside the moving image."""
-        linear = (self._to_kji @ pose.linear).astype(np.float32)
-        offset = (self._to_kji @ (pose.center + pose.shift) + self._offset).astype(np.float32)
-        inside, values, gradients = self._sampler(metrics.placed(linear, offset, self._relative))
-        share = len(values) / self._count
-        if len(values) < self._least:
-            return 0.0, np.zeros((3, 3)), np.zeros(3), share
-        value, slopes = self._metric(inside, values)
-        by_linear, by_shift = metrics.moments(gradients, slopes, self._relative, inside)
-        back = self._to_kji.T
-        return value, back @ by_linear, back @ by_shift, share
 
 
 @dataclass(frozen=True)
@@ -103,61 +75,120 @@ def register(fixed_volume, moving_volume, options: Options, context: Context, ma
     InputError
         If an image is constant, or the images do not overlap and no search was allowed.
     """
-    frame = pyramid.frame_of(fixed_volume)
-    spacings = pyramid.level_spacings(fixed_volume)
-    context.progress(0.0, "Preparing the images")
-    with ThreadPoolExecutor(2) as pool:
-        pairs = zip((fixed_volume, moving_volume), masks, strict=True)
-        jobs = [pool.submit(pyramid.build, volume, mask, frame, spacings) for volume, mask in pairs]
-        fixed, moving = (job.result() for job in jobs)
-    rng = np.random.default_rng(context.seed)
-    coarsest, finest = fixed.levels[0], fixed.levels[-1]
-    center = pyramid.center_of_edges(coarsest)
-    extent = np.array(coarsest.array.shape[::-1]) * coarsest.geometry.spacing
-    radius = float(np.linalg.norm(extent) / 4)
-    given = np.eye(4) if start is None else np.round(frame @ start @ np.linalg.inv(frame), 9)
-    begin = Pose.from_matrix(given, center)
-    count = max(len(fixed.levels), len(moving.levels))
-    samples = min(options.samples, 2 * finest.array.size)
-    result = Result(np.eye(4), 0.0)
-
-    few = pyramid.sample_points(coarsest, finest, min(_FEW, samples), rng)
-    quick = _Comparison(fixed, moving, 0, options, center, few)
+    work = _Registration(fixed_volume, moving_volume, options, context, masks, start)
     with context.part(0.15, 0.45):
-        starts = _starts(options.search, fixed, moving, begin, few, context)
-        if len(starts) == 1 and quick(begin)[3] < options.least_overlap:
+        best = work.search()
+    with context.part(0.45, 0.93):
+        best = work.refine(best)
+    context.progress(0.93, "Registering back")
+    return work.judge(best)
+
+
+def judge(fixed_volume, moving_volume, matrix, options: Options, context, masks=(None, None), start=None) -> Result:
+    """What :func:`register` would say of a (4, 4) fixed-to-moving RAS matrix that was found otherwise."""
+    work = _Registration(fixed_volume, moving_volume, options, context, masks, start)
+    return work.judge(work.pose(matrix))
+
+
+class _Registration:
+    """The prepared images of one registration, and its stages."""
+
+    def __init__(self, fixed_volume, moving_volume, options, context, masks, start):
+        self._options, self._context = options, context
+        self._labels = moving_volume.label, fixed_volume.in_sentence
+        self._frame = pyramid.frame_of(fixed_volume)
+        spacings = pyramid.level_spacings(fixed_volume)
+        context.progress(0.0, "Preparing the images")
+        with ThreadPoolExecutor(2) as pool:
+            pairs = zip((fixed_volume, moving_volume), masks, strict=True)
+            jobs = [pool.submit(pyramid.build, volume, mask, self._frame, spacings) for volume, mask in pairs]
+            self._fixed, self._moving = (job.result() for job in jobs)
+        self._rng = np.random.default_rng(context.seed)
+        self._coarsest, self._finest = self._fixed.levels[0], self._fixed.levels[-1]
+        self._center = pyramid.center_of_edges(self._coarsest)
+        extent = np.array(self._coarsest.array.shape[::-1]) * self._coarsest.geometry.spacing
+        self._radius = float(np.linalg.norm(extent) / 4)
+        self._begin = self.pose(np.eye(4) if start is None else start)
+        self._levels = max(len(self._fixed.levels), len(self._moving.levels))
+        self._samples = min(options.samples, 2 * self._finest.array.size)
+        self._result = Result(np.eye(4), 0.0)
+
+    def pose(self, matrix) -> Pose:
+        """The pose of a (4, 4) fixed-to-moving RAS matrix."""
+        return Pose.from_matrix(np.round(self._frame @ matrix @ np.linalg.inv(self._frame), 9), self._center)
+
+    def search(self) -> list:
+        """(value, pose) of the starts after a short climb on the coarsest level, the best first, no two alike."""
+        context, options = self._context, self._options
+        few = pyramid.sample_points(self._coarsest, self._finest, min(_FEW, self._samples), self._rng)
+        quick = self._comparison(0, few)
+        starts = _starts(options.search, self._fixed, self._moving, self._begin, few, context)
+        if len(starts) == 1 and quick(self._begin)[3] < options.least_overlap:
             raise InputError(
-                f"{moving_volume.label} and {fixed_volume.in_sentence} do not overlap where their headers put them; "
+                f"{self._labels[0]} and {self._labels[1]} do not overlap where their headers put them; "
                 "use the global search or give a start transform."
             )
         best = []
         for n, pose in enumerate(starts):
             context.progress(0.4 + 0.6 * n / len(starts), "Comparing orientations")
-            best.append(_climb(quick, "rigid", pose, radius, 15, 1e-4, context))
-    best = _distinct(sorted(best, key=lambda item: -item[0]), radius)
-    result.coarse = best[0][0]
-    winner = best[0][1]
-    result.rival = max((v for v, p in best[1:] if not alike(p, winner, 20, 0.2 * radius)), default=0.0)
-    for number in range(count):
-        points = pyramid.sample_points(coarsest, finest, max(min(_FEW, samples), samples >> (count - 1 - number)), rng)
-        comparison = _Comparison(fixed, moving, number, options, center, points)
-        kept = best[: max(1, _KEPT[min(number, len(_KEPT) - 1)])]
-        refined = []
-        with context.part(0.45 + 0.5 * number / count, 0.45 + 0.5 * (number + 1) / count):
-            for n, (_, pose) in enumerate(kept):
-                context.progress(n / len(kept), f"Level {number + 1} of {count}")
-                course = []
-                value, pose = _climb(comparison, options.model, pose, radius, options.iterations, 1e-7, context, course)
-                refined.append((value, pose, course))
-        value, pose, course = max(refined, key=lambda item: item[0])
-        result.history += [(number, v) for v in course]
-        best = _distinct(sorted((item[:2] for item in refined), key=lambda item: -item[0]), radius)
-    result.value, pose = best[0]
-    result.overlap = comparison(pose)[3]
-    result.start_value = comparison(begin)[0]
-    result.contrast = _contrast(comparison, pose, result.value, radius)
-    result.matrix = np.linalg.inv(frame) @ pose.matrix @ frame
-    return result
+            best.append(_climb(quick, "rigid", pose, self._radius, 15, 1e-4, context))
+        best = _distinct(sorted(best, key=lambda item: -item[0]), self._radius)
+        top, winner = best[0]
+        base = _wrong_values(quick, winner, self._radius).mean()
+        rivals = [value for value, pose in best[1:] if not alike(pose, winner, 20, 0.2 * self._radius)]
+        self._result.rival = max(0.0, (max(rivals) - base) / max(top - base, 1e-12)) if rivals else 0.0
+        return best
+
+    def refine(self, best: list) -> Pose:
+        """The best pose after all levels."""
+        context, options = self._context, self._options
+        for number in range(self._levels):
+            likeness = self._comparison(number)
+            kept = best[: max(1, _KEPT[min(number, len(_KEPT) - 1)])]
+            refined = []
+            with context.part(number / self._levels, (number + 1) / self._levels):
+                for n, (_, pose) in enumerate(kept):
+                    context.progress(n / len(kept), f"Level {number + 1} of {self._levels}")
+                    course = []
+                    limits = self._radius, options.iterations, 1e-7
+                    refined.append((*_climb(likeness, options.model, pose, *limits, context, course), course))
+            history = self._result.history
+            for value in max(refined, key=lambda item: item[0])[2]:
+                history.append((number, value))
+                context.curve(f"{NAMES[options.metric]}/level {number + 1}", len(history), value)
+            best = _distinct(sorted((item[:2] for item in refined), key=lambda item: -item[0]), self._radius)
+        return best[0][1]
+
+    def judge(self, pose: Pose) -> Result:
+        """The result with its figures."""
+        result, likeness = self._result, self._comparison(self._levels - 1)
+        result.value, _, _, result.overlap = likeness(pose)
+        result.start_value = likeness(self._begin)[0]
+        wrong = _wrong_values(likeness, pose, self._radius)
+        result.contrast = float((result.value - wrong.mean()) / max(wrong.std(), 1e-12))
+        result.matrix = np.linalg.inv(self._frame) @ pose.matrix @ self._frame
+        result.consistency_mm = self._consistency(pose)
+        return result
+
+    def _comparison(self, number, points=None):
+        """The likeness on a level, at so many points as befit it where none are given."""
+        if points is None:
+            wanted = max(min(_FEW, self._samples), self._samples >> (self._levels - 1 - number))
+            points = pyramid.sample_points(self._coarsest, self._finest, wanted, self._rng)
+        return comparison(self._fixed, self._moving, number, self._options, self._center, points)
+
+    def _consistency(self, pose) -> float:
+        """Mean distance in mm by which a registration of the fixed to the moving image, from the result, misses it."""
+        fixed, moving = self._fixed, self._moving
+        center = pose.map(pose.center[None])[0]
+        count = min(self._samples, _BACK)
+        points = pyramid.sample_points(moving.levels[0], moving.levels[-1], count, self._rng)
+        likeness = comparison(moving, fixed, self._levels - 1, self._options, center, points)
+        back = Pose.from_matrix(np.linalg.inv(pose.matrix), center)
+        _, found = _climb(likeness, self._options.model, back, self._radius, 30, 1e-6, self._context)
+        level = fixed.levels[0]
+        at = level.geometry.ras(np.indices(level.array.shape)[::-1].reshape(3, -1).T[::7])
+        return float(np.linalg.norm(found.map(pose.map(at)) - at, axis=1).mean())
 
 
 def _starts(search, fixed, moving, begin, points, context):
@@ -171,7 +202,7 @@ def _starts(search, fixed, moving, begin, points, context):
         return search_everywhere(fixed, moving, begin, points, context)
 
 
-def _climb(comparison, kind, pose, radius, iterations, tolerance, context, course=None):
+def _climb(likeness, kind, pose, radius, iterations, tolerance, context, course=None):
     """Maximise by L-BFGS from ``pose``; returns the value and pose reached, and appends to the course."""
     from scipy.optimize import minimize
 
@@ -179,7 +210,7 @@ def _climb(comparison, kind, pose, radius, iterations, tolerance, context, cours
 
     def objective(parameters):
         context.check()
-        value, by_linear, by_shift, _ = comparison(model.pose(parameters))
+        value, by_linear, by_shift, _ = likeness(model.pose(parameters))
         if course is not None:
             course.append(value)
         return -value, -model.chain(parameters, by_linear, by_shift)
@@ -191,17 +222,11 @@ def _climb(comparison, kind, pose, radius, iterations, tolerance, context, cours
     return -float(found.fun), model.pose(found.x)
 
 
-def _contrast(comparison, pose, value, radius, count=24):
-    """How far the value stands out from that at poses turned by at least 30° and shifted by about half the radius."""
+def _wrong_values(likeness, pose, radius, count=24):
+    """The values at poses turned by at least 30° and shifted by about half the radius."""
     wrong = [turn for turn in rotations(2 * count) if np.trace(turn) < 1 + 2 * np.cos(np.radians(30))][:count]
-    shifts = np.stack([turn[0] for turn in wrong]) * (radius / 2)
-    values = np.array(
-        [
-            comparison(Pose(turn @ pose.linear, pose.shift + shift, pose.center))[0]
-            for turn, shift in zip(wrong, shifts, strict=True)
-        ]
-    )
-    return float((value - values.mean()) / max(values.std(), 1e-12))
+    poses = [Pose(turn @ pose.linear, pose.shift + turn[0] * (radius / 2), pose.center) for turn in wrong]
+    return np.array([likeness(other)[0] for other in poses])
 
 
 def _distinct(best, radius):

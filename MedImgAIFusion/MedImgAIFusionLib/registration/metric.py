@@ -142,7 +142,7 @@ class MutualInformation:
         place = np.clip((values - self._low) * self._scale, 0, self.bins - 1) + 1
         whole = place.astype(np.intp)
         u = place - whole.astype(np.float32)
-        weights = _cubic_weights(u)
+        weights = cubic_weights(u)
         start = self._fixed[inside] * width + (whole - 1)
         joint = np.zeros(self.bins * width)
         for n in range(4):
@@ -177,7 +177,7 @@ class MutualInformation:
         return float((table * ratio).sum()), ratio
 
 
-def _cubic_weights(u):
+def cubic_weights(u):
     v = 1 - u
     uu, vv = u * u, v * v
     return vv * v / 6, (uu * (3 * u - 6) + 4) / 6, (vv * (3 * v - 6) + 4) / 6, uu * u / 6

@@ -63,7 +63,7 @@ def verdict(result, global_search: bool) -> str:
         return f"only {100 * result.overlap:.0f} % of the fixed image's structure lies inside the moving image"
     if result.contrast < LEAST_CONTRAST:
         return "the images are hardly more alike at the result than at poses that are certainly wrong"
-    if global_search and result.rival > AMBIGUOUS * result.coarse:
+    if global_search and result.rival > AMBIGUOUS:
         return "a very different position fits almost as well"
     if result.value < 0.98 * result.start_value:
         return "the images are less alike than they were at the start"
@@ -81,8 +81,9 @@ def table(result, before, after, failed: bool, landmarks=None) -> Table:
         ("Normalised mutual information", before[0], after[0]),
         ("Overlap of the fields of view, %", 100 * before[1], 100 * after[1]),
         ("Structure inside the moving image, %", nan, 100 * result.overlap),
-        ("Best other position, % of the result", nan, 100 * result.rival / result.coarse if result.coarse > 0 else nan),
+        ("Best other position, % of the result", nan, 100 * result.rival),
         ("Contrast to wrong poses, standard deviations", nan, result.contrast),
+        ("Inverse consistency, mean, mm", nan, result.consistency_mm),
     ]
     if landmarks is not None:
         rows.append(("Target registration error, mean, mm", *landmarks))

@@ -5,48 +5,20 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from MedImgAILib.core import (
-    BooleanParameter,
-    ChoiceParameter,
-    InputError,
-    IntegerParameter,
-    LinearTransform,
-    PlotPort,
-    PointsPort,
-    SegmentationPort,
-    TablePort,
-    Task,
-    TransformPort,
-    VolumePort,
-)
-from MedImgAILib.core.resampling import affine_of, resample_volume
+from MedImgAILib.core import ChoiceParameter, InputError, IntegerParameter, LinearTransform
+from MedImgAILib.core.resampling import affine_of
 
-from . import landmarks, linear, quality
-from .checkerboard import checkerboard
-from .metric import METRICS
+from . import external, landmarks, linear, quality
+from .comparison import NAMES
+from .shared import INPUTS, INTERPOLATION, OUTPUTS, RESULTS, RegistrationTask
+from .warping import mask_on
 
 
-class _LinearRegistration(Task):
-    group = "Registration"
+class _LinearRegistration(RegistrationTask):
     model = ""
     orientation_tolerance = 2e-3
 
-    inputs = (
-        VolumePort("fixed", "Fixed image", "The image that stays where it is.", three_d=True),
-        VolumePort("moving", "Moving image", "The image to align to it; any modality.", three_d=True),
-        SegmentationPort(
-            "fixed_mask", "Fixed mask", "Only the inside of its segments is compared.", optional=True
-        ),
-        SegmentationPort(
-            "moving_mask", "Moving mask", "Only the inside of its segments is compared.", optional=True
-        ),
-        TransformPort("start", "Start transform", "A linear transform that roughly aligns them.", optional=True),
-        PointsPort(
-            "fixed_points", "Fixed landmarks", "With the moving ones: where to begin, and a check of the result.",
-            optional=True,
-        ),
-        PointsPort("moving_points", "Moving landmarks", "The same places in the same order.", optional=True),
-    )  # fmt: skip
+    inputs = (*(replace(p, three_d=True) for p in INPUTS[:2]), *INPUTS[2:])
     parameters = (
         ChoiceParameter(
             "search", "Search", "global",
@@ -59,17 +31,15 @@ class _LinearRegistration(Task):
         ),
         ChoiceParameter(
             "metric", "Likeness", "mutual_information",
-            "Mutual information serves any two modalities; correlation and mean squares need the same contrast.",
+            "Mutual information serves any two modalities, and so do gradient fields, which compare where edges run; "
+            "correlation and mean squares need the same contrast.",
             choices={
                 "mutual_information": "Mutual information (Mattes)",
                 "normalized_mutual_information": "Normalised mutual information", "correlation": "Correlation",
-                "mean_squares": "Mean squares",
+                "mean_squares": "Mean squares", "normalized_gradients": "Normalised gradient fields",
             },
         ),
-        ChoiceParameter(
-            "interpolation", "Interpolation", "linear", "How the registered image is computed.",
-            choices={"nearest": "Nearest neighbour", "linear": "Linear", "cubic": "Cubic B-spline"},
-        ),
+        INTERPOLATION,
         IntegerParameter(
             "samples", "Sample points", 40000, "How many points are compared on the finest level.",
             minimum=2000, maximum=2000000, advanced=True,
@@ -83,27 +53,24 @@ class _LinearRegistration(Task):
             "iterations", "Iterations per level", 60, "The optimiser stops earlier where nothing improves.",
             minimum=1, maximum=1000, advanced=True,
         ),
-        BooleanParameter(
-            "resample", "Make the registered image", True,
-            "Compute the moving image on the fixed image's grid; off if only the transform is wanted.", advanced=True,
+        ChoiceParameter(
+            "engine", "Engine", "built_in",
+            "What computes the transform. elastix and ANTs are optional packages, run in a process of their own; they "
+            "begin at the aligned centres or the start.",
+            choices={"built_in": "Built in", "elastix": "elastix (itk-elastix)", "ants": "ANTs (antspyx)"},
+            advanced=True,
         ),
-        BooleanParameter(
-            "make_checkerboard", "Make a checkerboard", False,
-            "Fixed and registered image in alternating cubes, to judge the edges by eye.", advanced=True,
-        ),
+        external.PYTHON,
+        *RESULTS,
     )  # fmt: skip
-    outputs = (
-        TransformPort("transform", "Transform", "Carries the moving image onto the fixed one."),
-        VolumePort("registered", "Registered image", "The moving image on the fixed image's grid.", optional=True),
-        VolumePort("checkerboard", "Checkerboard", "Fixed and registered image in alternating cubes.", optional=True),
-        TablePort("quality", "Quality", "Likeness before and after, overlap, and whether it failed.", optional=True),
-        PlotPort("curve", "Metric curve", "The likeness at every step.", optional=True),
-    )
+    outputs = OUTPUTS
 
     def validate(self, inputs, parameters):
         if inputs.start is not None and affine_of(inputs.start) is None:
             raise InputError(f"{inputs.start.label} is not linear; start from a linear transform.")
-        landmarks.check_given(inputs)
+        super().validate(inputs, parameters)
+        if parameters.engine in external.PROGRAMS:
+            external.check(parameters.engine, parameters.engine_python)
 
     def run(self, inputs, parameters, context):
         fixed, moving = inputs.fixed, inputs.moving
@@ -111,34 +78,37 @@ class _LinearRegistration(Task):
             self.model, parameters.metric, parameters.search, parameters.bins, parameters.samples,
             iterations=parameters.iterations,
         )  # fmt: skip
-        begin = landmarks.start_from(inputs.fixed_points, inputs.moving_points)
-        if inputs.start is not None:
-            begin = affine_of(inputs.start)
-        start = None if begin is None else np.linalg.inv(begin)
+        start = self.begin(inputs)
         with context.part(0.0, 0.85):
             masks = (inputs.fixed_mask, inputs.moving_mask)
-            result = linear.register(fixed, moving, options, context, masks, start)
+            if parameters.engine == "built_in":
+                result = linear.register(fixed, moving, options, context, masks, start)
+            else:
+                matrix = self._external(fixed, moving, parameters, masks, start, context)
+                result = linear.judge(fixed, moving, matrix, options, context, masks, start)
+        context.progress(0.9, "Judging the result")
         before = quality.compare(fixed, moving, np.eye(4) if start is None else start)
         after = quality.compare(fixed, moving, result.matrix)
-        context.progress(0.9, "Judging the result")
         reason = quality.verdict(result, parameters.search == "global")
-        if reason:
-            context.warn(f"This registration failed because {reason}; check the images, or give a start transform.")
-        transform = LinearTransform(np.linalg.inv(result.matrix), name=f"{moving.name} to {fixed.name}".strip())
-        outputs = {
+        self.warn(reason, context)
+        there, back = self.names(inputs)
+        transform = LinearTransform(np.linalg.inv(result.matrix), name=there)
+        with context.part(0.9, 1.0) as part:
+            images = self.images(inputs, parameters, transform, part)
+        return images | {
             "transform": transform,
+            "inverse": LinearTransform(result.matrix, name=back),
             "quality": quality.table(result, before, after, bool(reason), landmarks.errors(inputs, transform)),
-            "curve": quality.metric_plot(result, METRICS[parameters.metric].name),
+            "curve": quality.metric_plot(result, NAMES[parameters.metric]) if result.history else None,
         }
-        if parameters.resample or parameters.make_checkerboard:
-            with context.part(0.9, 1.0) as part:
-                registered = resample_volume(
-                    moving, fixed.geometry, parameters.interpolation, transform, float(moving.array.min()), part
-                )
-            registered = replace(registered, name=f"{moving.name} on {fixed.name}".strip())
-            outputs["registered"] = registered if parameters.resample else None
-            outputs["checkerboard"] = checkerboard(fixed, registered) if parameters.make_checkerboard else None
-        return outputs
+
+    def _external(self, fixed, moving, parameters, masks, start, context):
+        """(4, 4) fixed to moving by the optional engine, which sees the moving image where the start puts it."""
+        begin = np.eye(4) if start is None else start
+        seen = moving.transformed(np.linalg.inv(begin))
+        on_grid = [mask_on(mask, volume.geometry) for mask, volume in zip(masks, (fixed, moving), strict=True)]
+        engine, python = parameters.engine, parameters.engine_python
+        return begin @ external.linear(engine, python, self.model, fixed, seen, on_grid, context)
 
     def example(self):
         """A head-like image without symmetry, seen in another contrast after it was turned by 17° and shifted."""
@@ -161,6 +131,8 @@ class _LinearRegistration(Task):
 _REFERENCES = (
     "Mattes D et al. PET-CT image registration in the chest using free-form deformations. IEEE Trans Med Imaging "
     "2003;22:120-128. doi:10.1109/TMI.2003.809072",
+    "Haber E, Modersitzki J. Beyond mutual information: a simple and robust alternative. Methods Inf Med "
+    "2007;46:292-299. doi:10.1160/ME9046",
     "Alexa M. Super-Fibonacci spirals: fast, low-discrepancy sampling of SO(3). CVPR 2022:8281-8290",
 )
 
