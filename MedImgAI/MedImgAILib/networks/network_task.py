@@ -9,6 +9,8 @@ import numpy as np
 
 from ..core import (
     BooleanParameter,
+    ChoiceParameter,
+    IntegerParameter,
     ModelError,
     ParameterError,
     Segmentation,
@@ -20,11 +22,9 @@ from ..core import (
 )
 from ..core.model_card import ModelCard, ModelInput, ModelOutput
 from ..core.model_package import ModelPackage
+from .confidence import KINDS, chosen_variations, measures
 from .installed import find_package
 from .matching import match_inputs, warn_of_unlikely
-
-_WINDOW = 96
-"""Voxels along a window's edge where the card names none."""
 
 
 class NetworkSegmentation(Task):
@@ -56,15 +56,35 @@ class NetworkSegmentation(Task):
             "uncertainty", "Uncertainty", False,
             "Whether to give the entropy of the class probabilities too: 0 where the network is sure, 1 for a guess.",
         ),
+        ChoiceParameter(
+            "variation", "Ask again", "none",
+            "Whether to ask the network several times, about a varied image or with its dropout at work: the mean "
+            "decides, and the sizes tell how far the answers differ. Takes as many times as long.", choices=KINDS,
+        ),
+        IntegerParameter(
+            "passes", "Times", 4, "How often the network is asked at most; all mirrored images together are 8.",
+            minimum=2, maximum=64, enabled_when=("variation", tuple(k for k in KINDS if k != "none")),
+        ),
         BooleanParameter(
             "reduced_precision", "Half precision", True,
-            "Whether to compute in half precision on a graphics card, which is faster.", advanced=True,
+            "Whether to compute in half precision on a graphics card or a processor that has it, which is faster.",
+            advanced=True,
+        ),
+        BooleanParameter(
+            "skip_empty", "Skip empty parts", True,
+            "Whether windows without any image, where all voxels have its lowest value, count as background.",
+            advanced=True,
         ),
     )  # fmt: skip
     outputs = (
         SegmentationPort("segmentation", "Segments", "What the model finds, on the grid of the first image."),
         VolumePort("entropy", "Uncertainty", "Entropy relative to that of chance, 0…1.", optional=True),
-        TablePort("measures", "Sizes", "Volume of each segment in mL and, with uncertainty, its mean entropy."),
+        TablePort(
+            "measures",
+            "Sizes",
+            "Volume of each segment in mL; with uncertainty its mean entropy; with several passes the interval of its "
+            "volumes and its disagreement, 1 less the mean Dice of each pass with the result.",
+        ),
     )
 
     requirements = ("torch>=2.2", "safetensors>=0.4")
@@ -112,7 +132,7 @@ class NetworkSegmentation(Task):
         return {
             "segmentation": segmentation,
             "entropy": entropy,
-            "measures": _measures(segmentation, entropy),
+            "measures": measures(segmentation, entropy, result, first.geometry.voxel_volume_mm3 / 1000),
         }
 
 
@@ -128,40 +148,37 @@ def _prepared(images, card: ModelCard, context):
 def _infer(package: ModelPackage, array, parameters, context):
     import torch
 
+    from ..core.model_networks import combined
     from .sliding_window import Plan, infer
 
     rules = package.card.inference
     window = None
     if rules.mode == "sliding_window":
-        window = rules.window[::-1] if rules.window else (_WINDOW,) * 3
-        window = (1, *window[1:]) if rules.dimensions == 2 else window
-    elif rules.dimensions == 2:
-        window = (1, *array.shape[2:])
-    plan = Plan(
-        window, rules.overlap, reduced_precision=parameters.reduced_precision, activation=rules.activation,
-        threshold=rules.threshold, entropy=parameters.uncertainty, dimensions=rules.dimensions,
-    )  # fmt: skip
+        window = rules.window[::-1] if rules.window else "auto"
+    if rules.dimensions == 2 and window != "auto":
+        window = (1, *(window or array.shape[1:])[1:])
     torch.manual_seed(context.seed)
-    network = package.network(context.device, getattr(parameters, "trust", False))
-    result = infer(network, array, plan, context, context.device)
+    trusted = getattr(parameters, "trust", False)
+    if parameters.uncertainty or parameters.variation != "none":
+        # Members of an ensemble one by one, so that their differences show.
+        networks = [combined([n], rules.channels) for n in package.networks(context.device, trusted)]
+    else:
+        networks = [package.network(context.device, trusted)]
+    extents = array.shape[1:] if window in (None, "auto") else window
+    plan = Plan(
+        window, rules.overlap, reduced_precision=parameters.reduced_precision,
+        cpu_bfloat16=parameters.reduced_precision, activation=rules.activation, threshold=rules.threshold,
+        entropy=parameters.uncertainty, dimensions=rules.dimensions,
+        empty_value=float(array.min()) if parameters.skip_empty and rules.mode == "sliding_window" else None,
+        variations=chosen_variations(
+            parameters.variation, parameters.passes, networks, extents, rules.dimensions, context.seed, context
+        ),
+    )  # fmt: skip
+    result = infer(networks, array, plan, context, context.device)
     known = {s.label for s in package.card.outputs[0].segments}
     if not set(np.unique(result.labels).tolist()) - {0} <= known:
         raise ModelError(f"The network of '{package.card.id}' gives labels that its card does not name.")
     return result
-
-
-def _measures(segmentation: Segmentation, entropy):
-    from ..core import Table
-
-    labels, milliliters = segmentation.layers[0], segmentation.geometry.voxel_volume_mm3 / 1000
-    most = max(s.label for s in segmentation.segments) + 1
-    counts = np.bincount(labels.reshape(-1), minlength=most)
-    picked = [s.label for s in segmentation.segments]
-    columns = {"segment": tuple(s.name for s in segmentation.segments), "volume": counts[picked] * milliliters}
-    if entropy is not None:
-        sums = np.bincount(labels.reshape(-1), entropy.array.reshape(-1), minlength=most)
-        columns["entropy"] = (sums / np.maximum(counts, 1))[picked]
-    return Table(columns, f"{segmentation.name} sizes", {"volume": "mL"})
 
 
 _example_folder: tempfile.TemporaryDirectory | None = None
