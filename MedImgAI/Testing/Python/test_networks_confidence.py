@@ -29,7 +29,7 @@ def test_mirrored_passes_give_intervals():
     low, high = np.array(columns["lowest volume"]), np.array(columns["highest volume"])
     volume = np.array(columns["volume"])
     assert (low < high).all() and (0.9 * low < volume).all() and (volume < 1.1 * high).all()
-    assert (0 < np.array(columns["disagreement"])).all() and (np.array(columns["disagreement"]) < 0.5).all()
+    assert (np.array(columns["disagreement"]) > 0).all() and (np.array(columns["disagreement"]) < 0.5).all()
 
 
 def test_ensemble_of_a_package(tmp_path):
