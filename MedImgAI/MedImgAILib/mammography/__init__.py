@@ -1,0 +1,1 @@
+"""Mammograms: breast, pectoral muscle, dense tissue, suspicious places, and the report of a screening exam."""
