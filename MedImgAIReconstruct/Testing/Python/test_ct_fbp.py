@@ -140,6 +140,22 @@ def test_parker_weights_of_opposite_rays_add_to_one(curved):
             assert total == pytest.approx(1, abs=0.02)
 
 
+@pytest.mark.parametrize("degrees", [360.0, 230.0])
+@pytest.mark.parametrize("curved", [False, True])
+def test_a_large_axis_shift_keeps_the_values(degrees, curved):
+    """A uniform ellipse in a fan whose axis is off by 5 % of the source distance keeps its value and is even."""
+    shift = 5.0
+    scan = ScanGeometry(
+        "fan", turn(300, degrees, 0.0), (1.0, 1.0), (0.0, 8.0), 100.0, 160.0, curved=curved, axis_shift_mm=shift
+    )
+    data = scan_of([Ellipsoid(1.0, (20.0, 18.0, 50.0), (4.0, -3.0, 0.0))], scan, 1, 120)
+    image = run(FDK, {"projections": data}, voxel_mm=1.0)["volume"].array[0]
+    grid = automatic_grid(scan, 1, 120, 1.0)
+    x, y = np.meshgrid(grid.axis(2), grid.axis(1))
+    inside = image[((x - 4) / 16) ** 2 + ((y + 3) / 14) ** 2 < 1]
+    assert inside.mean() == pytest.approx(1.0, abs=5e-4) and inside.std() < 1e-3
+
+
 def test_uneven_angles():
     rng = np.random.default_rng(0)
     scan = ScanGeometry("parallel", rng.permutation(np.pi * (np.arange(400) + rng.uniform(-0.4, 0.4, 400)) / 400))
