@@ -3,6 +3,7 @@
 from .files import load_scene, save_scene
 from .nodes import node_attribute, node_classes, output_class, read_node
 from .results import apply_results, write_node
+from .run_folder import tidy
 from .scene import new_scene
 from .segmentations import closed_surface
 
@@ -16,5 +17,6 @@ __all__ = [
     "output_class",
     "read_node",
     "save_scene",
+    "tidy",
     "write_node",
 ]

@@ -7,6 +7,8 @@ import logging
 
 import numpy as np
 
+from ...core.errors import InputError
+
 PROVENANCE = "MedImgAI.Provenance"
 """Node attribute with the JSON of the record that :mod:`MedImgAILib.core.provenance` makes."""
 
@@ -14,12 +16,37 @@ logger = logging.getLogger("MedImgAI")
 
 
 def read_provenance(node) -> dict:
-    """The record stored with the node, if any, and under ``source`` the node's id, name and file."""
+    """The record stored with the node, if any, and under ``source`` what is known of the node.
+
+    That is its id, name and file, and the transform it stands under: the nodes, and the matrix to world RAS or a hash.
+    """
     source = {"node": node.GetID() or "", "name": node.GetName() or ""}
+    if above := _transform_above(node):
+        source["transform"] = above
     storage = node.GetStorageNode() if node.IsA("vtkMRMLStorableNode") else None
     if storage is not None and storage.GetFileName():
         source["file"] = storage.GetFileName()
     return stored_provenance(node) | {"source": source}
+
+
+def _transform_above(node) -> dict:
+    """The transform to world that a node stands under: nodes, the innermost first, and matrix or hash."""
+    from ...core.provenance import describe_transform
+    from .transforms import read_transform
+
+    first = node.GetParentTransformNode() if node.IsA("vtkMRMLTransformableNode") else None
+    if first is None:
+        return {}
+    chain, parent = [], first
+    while parent is not None:
+        chain.append({"node": parent.GetID() or "", "name": parent.GetName() or ""})
+        parent = parent.GetParentTransformNode()
+    try:
+        found = describe_transform(read_transform(first))
+    except InputError:
+        # Volumes can be resampled through transforms of kinds that no task takes.
+        found = {"kind": first.GetTransformToParent().GetClassName()}
+    return {"nodes": chain} | found
 
 
 def stored_provenance(node) -> dict:

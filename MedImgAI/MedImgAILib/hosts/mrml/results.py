@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 
-import slicer
-
 from ...core import ports
 from ...core.data import Segmentation
 from ...core.errors import OutputError
 from .nodes import prepare
 from .records import write_provenance
 from .rollback import all_or_nothing, node_ids
+from .run_folder import folder_of, gather, join, wants_folder
+from .scene import subject_hierarchy
 from .volumes import read_volume
 
 
@@ -56,7 +56,8 @@ def apply_results(scene, task, outputs: dict, targets: dict, reference_node=None
     targets : dict
         Output name to the node to overwrite; a new node is made where it is missing or None.
     reference_node : vtkMRMLNode, optional
-        The input that the results belong to: new nodes are put beside it in the subject hierarchy.
+        The input that the results belong to: new nodes are put beside it in the subject hierarchy, those of a fusion
+        with several outputs in a folder of their own.
     names : dict, optional
         Output name to the name of a new node.
 
@@ -88,8 +89,28 @@ def apply_results(scene, task, outputs: dict, targets: dict, reference_node=None
             name = (names or {}).get(output) or ("" if target else _name(task, output, outputs[output], reference_node))
             nodes[output] = _write(prepared, outputs[output], scene, target, name)
             _refer(nodes[output], outputs[output], reference_node)
-    _group(scene, before, set(nodes.values()), reference_node)
+    new = _group(scene, before, set(nodes.values()), reference_node)
+    if wants_folder(task, nodes):
+        _into_folder(scene, task, nodes, new, reference_node)
     return nodes
+
+
+def _into_folder(scene, task, nodes, new, reference_node):
+    """Gather the new nodes of a run; those of a repeated run join the folder of the nodes that they overwrite."""
+    added = [node for node in nodes.values() if node in new]
+    earlier = [folder_of(scene, node) for node in nodes.values() if node not in new]
+    folder = next((item for item in earlier if item is not None), None)
+    if not added:
+        return
+    if folder is not None:
+        join(scene, added, folder)
+        return
+    reference = reference_node.GetName() if reference_node is not None else ""
+    record = {"task": task.id, "reference": reference, "outputs": {name: node.GetID() for name, node in nodes.items()}}
+    hierarchy = subject_hierarchy(scene)
+    if hierarchy is not None:
+        name = f"{task.title} of {reference}" if reference else task.title
+        gather(scene, added, name, _home(hierarchy, reference_node), record)
 
 
 def _write(prepared, value, scene, node, name):
@@ -126,22 +147,26 @@ def _refer(node, value, reference_node):
         node.SetReferenceImageGeometryParameterFromVolumeNode(reference_node)
 
 
-def _group(scene, before: set[str], results: set, reference_node):
-    """Put the new nodes under the parent of the reference node in the subject hierarchy."""
-    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
-    if hierarchy is None:
-        return
-    parent = hierarchy.GetSceneItemID()
+def _group(scene, before: set[str], results: set, reference_node) -> set:
+    """Put the new nodes under the parent of the reference node in the subject hierarchy; returns the new results."""
+    added = [scene.GetNodeByID(node_id) for node_id in sorted(node_ids(scene) - before)]
+    hierarchy = subject_hierarchy(scene)
+    if hierarchy is not None:
+        parent = _home(hierarchy, reference_node)
+        for node in added:
+            item = hierarchy.GetItemByDataNode(node)
+            if item != hierarchy.GetInvalidItemID():
+                hierarchy.SetItemParent(item, parent)
+            elif node in results:
+                hierarchy.CreateItem(parent, node)
+    return results & set(added)
+
+
+def _home(hierarchy, reference_node) -> int:
+    """The item under which results of the reference node stand."""
     beside = hierarchy.GetItemByDataNode(reference_node) if reference_node is not None else hierarchy.GetInvalidItemID()
-    if beside != hierarchy.GetInvalidItemID():
-        parent = hierarchy.GetItemParent(beside)
-    for node_id in sorted(node_ids(scene) - before):
-        node = scene.GetNodeByID(node_id)
-        item = hierarchy.GetItemByDataNode(node)
-        if item != hierarchy.GetInvalidItemID():
-            hierarchy.SetItemParent(item, parent)
-        elif node in results:
-            hierarchy.CreateItem(parent, node)
+    is_there = beside != hierarchy.GetInvalidItemID()
+    return hierarchy.GetItemParent(beside) if is_there else hierarchy.GetSceneItemID()
 
 
 @contextmanager

@@ -46,6 +46,11 @@ def new_scene() -> slicer.vtkMRMLScene:
     return scene
 
 
+def subject_hierarchy(scene):
+    """The subject hierarchy node of a scene, None if it has none."""
+    return slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+
+
 @cache
 def _register_conversions():
     """Make segment representations convertible, once in a process."""
