@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import copy
 import os
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -37,15 +38,14 @@ class OutOfTime(Exception):
 
 
 def fit(network, sample, steps: int, checkpoint: Path, options, rate: float = 3e-3, kept: float = 0.995,
-        classes_weight=None, report_every: int = 100):  # fmt: skip
+        loss_of=None, report_every: int = 100):  # fmt: skip
     """Train with Dice and cross-entropy, AdamW in one cycle of the learning rate, and a moving mean of the weights.
 
     Parameters
     ----------
     network : torch.nn.Module
     sample : callable
-        ``sample(rng)`` gives images (B, C, …) float32 and labels (B, …) int64, drawn with the torch generator ``rng``;
-        labels of -1 do not count.
+        ``sample(rng)`` gives images (B, C, …) float32 and labels (B, …) int64, drawn with the torch generator ``rng``.
     steps : int
     checkpoint : Path
         Where the state is kept; a finished one is only read.
@@ -55,6 +55,8 @@ def fit(network, sample, steps: int, checkpoint: Path, options, rate: float = 3e
         Highest learning rate.
     kept : float
         Share of the mean weights that a step keeps, in the long run.
+    loss_of : callable, optional
+        ``loss_of(scores, labels)`` in place of :func:`dice_and_entropy`.
 
     Returns
     -------
@@ -98,7 +100,7 @@ def fit(network, sample, steps: int, checkpoint: Path, options, rate: float = 3e
         image, label = sample(rng)
         with torch.autocast("cpu", torch.bfloat16):
             scores = network(image)
-        loss = dice_and_entropy(scores.float(), label, classes_weight)
+        loss = (loss_of or dice_and_entropy)(scores.float(), label)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -119,17 +121,45 @@ def fit(network, sample, steps: int, checkpoint: Path, options, rate: float = 3e
     return {name: value.detach().clone() for name, value in mean.state_dict().items()}
 
 
-def dice_and_entropy(scores, label, classes_weight=None):
-    """1 - mean soft Dice of the classes but the first, over the batch, plus cross-entropy; labels of -1 left out."""
+def write_package(folder: Path, card, states: list[dict], unseen: dict[str, list[str]]):
+    """Write a model package in half precision, in place of an older one of that name.
+
+    Parameters
+    ----------
+    folder : Path
+    card : ModelCard
+    states : list of dict
+        Weights of each network.
+    unseen : {name: names of cases}
+        For ``folds.txt``: what the network with the weights ``name`` has not seen.
+    """
+    import torch
+    from MedImgAILib.core.model_package import ModelPackage
+
+    halves = [{k: v.half() if v.is_floating_point() else v for k, v in state.items()} for state in states]
+    assert all(torch.isfinite(v).all() for state in halves for v in state.values() if v.is_floating_point())
+    lines = "".join(f"{name}: {' '.join(cases)}\n" for name, cases in unseen.items())
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    if (folder / "model.json").exists():
+        shutil.rmtree(folder)
+    package = ModelPackage.create(folder, card, halves, {"folds.txt": lines})
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    print(f"{package.card.id}: {len(states)} networks, {size / 1e6:.2f} MB, in {folder}")
+
+
+def weight_names(count: int) -> list[str]:
+    """The files of an ensemble's weights, in its order."""
+    return ["weights.safetensors", *(f"weights_{n}.safetensors" for n in range(2, count + 1))]
+
+
+def dice_and_entropy(scores, label):
+    """1 - mean soft Dice of the classes but the first, over the batch, plus cross-entropy."""
     import torch
     from torch.nn import functional
 
-    classes = scores.shape[1]
-    counted = label >= 0
-    weight = None if classes_weight is None else torch.tensor(classes_weight)
-    entropy = functional.cross_entropy(scores, label, weight, ignore_index=-1)
-    probability = torch.softmax(scores, dim=1) * counted[:, None]
-    truth = functional.one_hot(label.clamp(min=0), classes).movedim(-1, 1) * counted[:, None]
+    entropy = functional.cross_entropy(scores, label)
+    probability = torch.softmax(scores, dim=1)
+    truth = functional.one_hot(label, scores.shape[1]).movedim(-1, 1)
     axes = (0, *range(2, scores.ndim))
     both, sizes = (probability * truth).sum(axes), probability.sum(axes) + truth.sum(axes)
     return entropy + 1 - ((2 * both[1:] + 1) / (sizes[1:] + 1)).mean()
@@ -148,7 +178,7 @@ def chance(rng, share: float) -> bool:
 
 
 def random_grid(shape, extent, rng, degrees: float, scale: float, shift: float, bend: float, knots: int = 5,
-                mirror: bool = True, about_all: bool = True):  # fmt: skip
+                mirror: bool = True, enlarged: float = 0.0):  # fmt: skip
     """Where a randomly turned, scaled, moved, bent and mirrored (along the last axis) patch takes its voxels from.
 
     Parameters
@@ -161,8 +191,8 @@ def random_grid(shape, extent, rng, degrees: float, scale: float, shift: float, 
         Largest angle, share, and lengths in voxels (``bend`` is a standard deviation at knots).
     knots : int
         Along each axis.
-    about_all : bool
-        Three dimensions: turn about all axes.
+    enlarged : float
+        Natural logarithm of how many voxels of the image lie along one of the patch, on top of ``scale``.
 
     Returns
     -------
@@ -182,7 +212,7 @@ def random_grid(shape, extent, rng, degrees: float, scale: float, shift: float, 
         turn[first, first] = turn[second, second] = torch.cos(angle)
         turn[first, second], turn[second, first] = -torch.sin(angle), torch.sin(angle)
         matrix = matrix @ turn
-    whole = uniform(rng, -scale, scale)
+    whole = enlarged + uniform(rng, -scale, scale)
     matrix = matrix * torch.exp(whole + 0.4 * uniform(rng, -scale, scale, count))
     if mirror and chance(rng, 0.5):
         matrix[:, -1] = -matrix[:, -1]
@@ -198,7 +228,7 @@ def random_grid(shape, extent, rng, degrees: float, scale: float, shift: float, 
 
 
 def taken(image, label, grid, classes: int):
-    """Image (C, …) linearly and label (…) by the largest of the linearly taken classes at a grid's places; 0 outside."""
+    """Image (C, …) linearly and label (…) by the largest of the linearly taken classes at a grid's places."""
     from torch.nn import functional
 
     picture = functional.grid_sample(image[None], grid, mode="bilinear", align_corners=True)[0]

@@ -26,6 +26,7 @@ _STRUCTURES: dict[str, tuple[str | Terminology, tuple[int, int, int]]] = {
     "Brain": (BRAIN, (250, 250, 225)),
     "Grey matter": (GREY_MATTER, (200, 180, 135)),
     "White matter": (WHITE_MATTER, (250, 250, 225)),
+    "Cerebrospinal fluid": (anatomy("280371009", "Brain cerebrospinal fluid pathway"), (85, 188, 255)),
     "Retinal vessels": (anatomy("59820001", "Blood vessel"), (216, 101, 79)),
     "Retinal arteries": (anatomy("51114001", "Artery"), (216, 101, 79)),
     "Retinal veins": (anatomy("29092000", "Vein"), (0, 151, 206)),
