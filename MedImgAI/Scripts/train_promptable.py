@@ -1,7 +1,7 @@
 """Trains the promptable network that is shipped with MedImgAI, and writes its model package.
 
-    python MedImgAI/Scripts/train_promptable.py DATA STATE --minutes 11        # again and again: it resumes
-    python MedImgAI/Scripts/train_promptable.py DATA STATE --package FOLDER    # when it is done
+python MedImgAI/Scripts/train_promptable.py DATA STATE --minutes 11        # again and again: it resumes
+python MedImgAI/Scripts/train_promptable.py DATA STATE --package FOLDER    # when it is done
 """
 
 from __future__ import annotations
@@ -71,7 +71,9 @@ def train(arguments):
                 average[name].lerp_(value, 1 - keep)
         if step % 50 == 0:
             dice = " ".join(f"{d:.3f}" for d in np.mean(scores, axis=0))
-            print(f"step {step}: Dice of each round {dice}; {(time.monotonic() - started) / 50:.2f} s a step", flush=True)
+            print(
+                f"step {step}: Dice of each round {dice}; {(time.monotonic() - started) / 50:.2f} s a step", flush=True
+            )
             scores, started = [], time.monotonic()
             _save(arguments.state, network, optimizer, average, step)
     _save(arguments.state, network, optimizer, average, step)
@@ -95,14 +97,13 @@ def _step(network, optimizer, cases, rng, size, batch):
     images = torch.from_numpy(np.stack([d[0] for d in drawn])[:, None]).to(memory_format=torch.channels_last_3d)
     targets = torch.from_numpy(np.stack([d[1] for d in drawn])[:, None]).float()
     marks = [first_prompt(d[1], rng) for d in drawn]
-    previous: list = [None] * batch
     loss, dice = 0.0, []
     with torch.autocast("cpu", torch.bfloat16):
         embedding = network.embed(images)
     for number in range(ROUNDS):
-        prompts = torch.from_numpy(
-            np.stack([channels((size,) * 3, **m, previous=p) for m, p in zip(marks, previous)])
-        ).to(memory_format=torch.channels_last_3d)
+        prompts = torch.from_numpy(np.stack([channels((size,) * 3, **m) for m in marks])).to(
+            memory_format=torch.channels_last_3d
+        )
         with torch.autocast("cpu", torch.bfloat16):
             logits = network.answer(embedding, prompts).float()
         likely = torch.sigmoid(logits)
@@ -115,9 +116,7 @@ def _step(network, optimizer, cases, rng, size, batch):
         dice.append(float((2 * (found * targets).sum((1, 2, 3, 4)) / sizes).mean()))
         if number < ROUNDS - 1:
             for n, (mark, (_, target)) in enumerate(zip(marks, drawn)):
-                probability = likely[n, 0].detach().numpy()
-                correct(mark, probability > 0.5, target, rng)
-                previous[n] = probability if rng.random() < 0.8 else None
+                correct(mark, likely[n, 0].detach().numpy() > 0.5, target, rng)
     optimizer.zero_grad()
     loss.backward()
     torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)

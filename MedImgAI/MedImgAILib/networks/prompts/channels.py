@@ -8,8 +8,8 @@ NEAR, FAR = 1.5, 6.0
 """Standard deviations of the two marks around a point, in voxels of the network's grid."""
 
 
-def channels(shape, positive=None, negative=None, box=None, previous=None) -> np.ndarray:
-    """(6, K, J, I) float32: near and far marks of the positive and negative points, the box and the earlier answer.
+def channels(shape, positive=None, negative=None, box=None) -> np.ndarray:
+    """(5, K, J, I) float32: near and far marks of the positive and negative points, and the box.
 
     Parameters
     ----------
@@ -18,10 +18,8 @@ def channels(shape, positive=None, negative=None, box=None, previous=None) -> np
         Voxels that belong to the structure, and that do not: points or scribbles.
     box : three slices, optional
         Where the structure lies.
-    previous : (K, J, I) float32 ndarray, optional
-        Probabilities of the earlier answer.
     """
-    result = np.zeros((6, *shape), np.float32)
+    result = np.zeros((5, *shape), np.float32)
     for number, marked in enumerate((positive, negative)):
         if marked is not None and marked.any():
             squared = _squared_distance(marked)
@@ -29,8 +27,6 @@ def channels(shape, positive=None, negative=None, box=None, previous=None) -> np
             result[number + 2] = np.exp(-squared / (2 * FAR**2))
     if box is not None:
         result[4][box] = 1
-    if previous is not None:
-        result[5] = previous
     return result
 
 

@@ -2,13 +2,12 @@
 
 The encoder looks at the image at five resolutions. The decoder, a fifth of the work, joins its features with the
 prompts and with how alike each voxel is to those that were pointed at. This division is that of Kirillov et al. 2023
-(Segment Anything, ICCV); prompts as channels and the earlier answer as one of them follow Sakinis et al. 2019
-(arXiv:1903.08205).
+(Segment Anything, ICCV); prompts as channels follow Sakinis et al. 2019 (arXiv:1903.08205).
 """
 
 from __future__ import annotations
 
-PROMPTS = 6
+PROMPTS = 5
 """Channels of a prompt, see :mod:`.channels`."""
 STRIDE = 16
 """Extents of the image must be multiples of it."""
@@ -26,7 +25,7 @@ def PromptNet(channels: list[int] = (8, 16, 32, 48, 64), decoded: list[int] = (8
 
     Notes
     -----
-    ``image`` is (B, 1, K, J, I) with its 1st and 99th percentile about 0 and 1, ``prompts`` (B, 6, K, J, I); the
+    ``image`` is (B, 1, K, J, I) with its 1st and 99th percentile about 0 and 1, ``prompts`` (B, 5, K, J, I); the
     answer (B, 1, K, J, I) is a logit.
     """
     import torch
