@@ -78,7 +78,7 @@ class WarpingTask(RegistrationTask):
             options = linear.Options(parameters.initial, "mutual_information", "center", samples=10000)
             masks = (inputs.fixed_mask, inputs.moving_mask)
             with context.part(0.0, share):
-                to_moving = linear.register(inputs.fixed, inputs.moving, options, _Quiet(context), masks, given).matrix
+                to_moving = linear.register(inputs.fixed, inputs.moving, options, Quiet(context), masks, given).matrix
         with context.part(share, 0.9):
             transform, inverse, result = self.warp(inputs, parameters, to_moving, context)
         if before is not None:
@@ -110,7 +110,7 @@ class WarpingTask(RegistrationTask):
         return outputs
 
 
-class _Quiet:
+class Quiet:
     """A context whose curve is not shown: the linear step's would stand among those of the warp."""
 
     def __init__(self, context: Context):
