@@ -17,6 +17,7 @@ _FIELDS = {
     "fixed_z_score": ("mean", "std"),
 }
 _OF_NONZERO = ("percentiles", "z_score")
+_ZERO = 1e-7
 _SCALED = ("range", "percentiles", "min_max")
 
 
@@ -120,7 +121,8 @@ class Intensity:
         """Which voxels count."""
         if not self.nonzero:
             return np.ones(values.shape, bool)
-        kept = values != 0
+        # What interpolation between zeros leaves is as good as 0.
+        kept = np.abs(values) > _ZERO * np.abs(values).max(initial=0)
         if self.filled:
             from scipy.ndimage import binary_fill_holes
 
