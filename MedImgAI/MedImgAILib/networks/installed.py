@@ -1,4 +1,4 @@
-"""Where downloaded and imported models lie on this machine."""
+"""Where models lie on this machine: those that come with the product, and those downloaded or imported."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from ..core import ModelError
 from ..core.model_package import CARD, ModelPackage
 
 FOLDER = "MEDIMGAI_MODELS"
+SHIPPED = Path(__file__).resolve().parents[2] / "Resources" / "Models"
+"""The packages that come with the product."""
 
 
 def default_folder() -> Path:
@@ -26,7 +28,7 @@ def default_folder() -> Path:
 
 
 def find_package(text: str) -> ModelPackage:
-    """The package in the folder ``text``, or the installed model of this id.
+    """The package in the folder ``text``, or the installed model of this id, or the one that came with the product.
 
     Raises
     ------
@@ -34,8 +36,8 @@ def find_package(text: str) -> ModelPackage:
         If there is neither, or the package is damaged.
     """
     if re.fullmatch(r"[a-z][a-z0-9_.-]{0,79}", text) and not Path(text).exists():
-        folder = default_folder() / text
-        if not (folder / CARD).exists():
+        folder = next((f for f in (default_folder() / text, SHIPPED / text) if (f / CARD).exists()), None)
+        if folder is None:
             raise ModelError(
                 f"There is no folder and no installed model '{text}'; 'medimgai models' lists and fetches models."
             )
