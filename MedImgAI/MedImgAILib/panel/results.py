@@ -6,6 +6,8 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
+from . import layouts
+
 _LARGEST_HEIGHT = 240
 _LARGEST_COLUMN = 170
 _ROW_HEIGHT = 24
@@ -42,8 +44,18 @@ class ResultArea:
             self._container = None
         self._section.visible = False
 
-    def show(self, nodes: dict, warnings=()):
-        """Display the result nodes (``{title: node}``) and what the task warned of."""
+    def show(self, nodes: dict, warnings=(), compared=()):
+        """Display what a run gave.
+
+        Parameters
+        ----------
+        nodes : dict
+            Title to result node.
+        warnings : sequence of str
+            What the task warned of.
+        compared : sequence of vtkMRMLNode
+            Volumes to look at together; two or more give buttons for that.
+        """
         self.clear()
         if not nodes and not warnings:
             return
@@ -52,6 +64,8 @@ class ResultArea:
         rows.setContentsMargins(0, 0, 0, 0)
         if warnings:
             rows.addWidget(_warning_label(warnings))
+        if layouts.is_comparable(compared):
+            rows.addWidget(_comparison(compared))
         for title, node in nodes.items():
             widget, view = _row(title, node)
             self._rows.append((node, widget, view))
@@ -69,6 +83,25 @@ class ResultArea:
                     view.setMRMLTableNode(None)
                 widget.hide()
                 self._rows.remove(row)
+
+
+def _comparison(volumes):
+    """Buttons that arrange the views."""
+    widget = qt.QWidget()
+    box = qt.QHBoxLayout(widget)
+    box.setContentsMargins(0, 0, 0, 0)
+    volumes = list(volumes)
+    overlay = qt.QPushButton(_("Overlay"))
+    overlay.objectName = "overlayButton"
+    overlay.toolTip = _("Show the result half transparent over the reference in all slice views.")
+    overlay.connect("clicked()", lambda: layouts.show_overlay(volumes))
+    side_by_side = qt.QPushButton(_("Side by side"))
+    side_by_side.objectName = "sideBySideButton"
+    side_by_side.toolTip = _("Show reference, other inputs and results in linked slice views beside each other.")
+    side_by_side.connect("clicked()", lambda: layouts.show_side_by_side(volumes))
+    for button in (overlay, side_by_side):
+        box.addWidget(button)
+    return widget
 
 
 def _warning_label(warnings):

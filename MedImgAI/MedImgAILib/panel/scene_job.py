@@ -40,12 +40,13 @@ class SceneJob:
         self._outputs_off = set(outputs_off)
         self._check_names("input", input_nodes, task.inputs)
         self._check_names("output", (*self._targets, *self._outputs_off), task.outputs)
-        inputs, self._reference = {}, None
+        inputs, self._reference, self._inputs = {}, None, []
         for port in task.inputs:
             given = input_nodes.get(port.name)
             sources = [source for source in _as_list(given) if source is not None]
             if not sources:
                 continue
+            self._inputs += [source for source in sources if not _is_path(source)]
             if self._reference is None and not _is_path(sources[0]):
                 self._reference = sources[0]
             values = [_read(source, port) for source in sources]
@@ -63,6 +64,11 @@ class SceneJob:
     def reference_node(self):
         """The node that results belong to (the first input), None once it was deleted."""
         return self._reference if self._is_in_scene(self._reference) else None
+
+    @property
+    def input_nodes(self) -> list:
+        """The input nodes in the order of the task's inputs, without those deleted meanwhile."""
+        return [node for node in self._inputs if self._is_in_scene(node)]
 
     def lost_targets(self) -> list[str]:
         """Titles of the outputs whose node to overwrite was deleted meanwhile."""

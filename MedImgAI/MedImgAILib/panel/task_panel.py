@@ -10,6 +10,7 @@ from slicer.util import VTKObservationMixin
 
 from ..core import InputError, registry
 from ..core.registry import LIBRARIES
+from ..hosts.mrml import tidy
 from .chooser import TaskChooser
 from .results import ResultArea, show_in_slice_views
 from .rows import TaskRows
@@ -151,8 +152,14 @@ class TaskPanel(VTKObservationMixin):
             return  # its widgets may be gone
         self._refresh_is_due = self._are_selectors_moving = False
         self.results.forget_deleted_nodes()
+        self._tidy_folders()
         if self._entered:
             self.refresh()
+
+    def _tidy_folders(self):
+        scene = slicer.mrmlScene
+        if not (scene.IsBatchProcessing() or scene.IsImporting() or scene.IsClosing()):
+            tidy(scene)
 
     def _attach(self):
         """Use the scene's parameter node."""
@@ -304,7 +311,8 @@ class TaskPanel(VTKObservationMixin):
 
     def _show_result(self, scene_job, nodes, warnings):
         show_in_slice_views(nodes.values(), scene_job.reference_node)
-        self.results.show({scene_job.task.port(name).title: node for name, node in nodes.items()}, warnings)
+        titled = {scene_job.task.port(name).title: node for name, node in nodes.items()}
+        self.results.show(titled, warnings, [*scene_job.input_nodes, *nodes.values()])
 
     def _busy(self, is_running):
         """A run holds all it needs, so the panel stays free; when it has ended, what is missing may have changed."""

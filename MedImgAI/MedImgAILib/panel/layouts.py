@@ -1,0 +1,93 @@
+"""Arrangements of the slice views that compare volumes: one over the other, or side by side."""
+
+import slicer
+
+LAYOUT_ID = 74120
+"""Number of the side-by-side layout; Slicer's own are below 100."""
+MOST = 6
+"""Volumes that fit side by side."""
+_OPACITY = 0.5
+_COLORS = ("#F34A33", "#EDD54C", "#6EB04B", "#4C8FED", "#B14CED", "#9A9A9A")
+
+
+def is_comparable(volumes) -> bool:
+    """Whether there are two volumes or more, and views to show them in."""
+    return len(images(volumes)) > 1 and slicer.app.layoutManager() is not None
+
+
+def images(nodes) -> list:
+    """The volumes among the nodes that are no label maps, each once, and still in the scene."""
+    found = []
+    for node in nodes:
+        if node is None or not node.IsA("vtkMRMLVolumeNode") or node.IsA("vtkMRMLLabelMapVolumeNode"):
+            continue
+        if node not in found and slicer.mrmlScene.GetNodeByID(node.GetID() or "") is node:
+            found.append(node)
+    return found
+
+
+def show_overlay(volumes):
+    """The last volume half transparent over the first, in all slice views."""
+    shown = images(volumes)
+    if len(shown) < 2 or slicer.app.layoutManager() is None:
+        return
+    slicer.util.setSliceViewerLayers(
+        background=shown[0], foreground=shown[-1], foregroundOpacity=_OPACITY, fit=True
+    )  # fmt: skip
+
+
+def show_side_by_side(volumes):
+    """Each volume in a slice view of its own; the views are linked and show the plane of the first volume."""
+    shown = images(volumes)[:MOST]
+    manager = slicer.app.layoutManager()
+    if len(shown) < 2 or manager is None:
+        return
+    names = [view_name(number) for number in range(len(shown))]
+    node = manager.layoutLogic().GetLayoutNode()
+    text = description(len(shown))
+    if node.IsLayoutDescription(LAYOUT_ID):
+        node.SetLayoutDescription(LAYOUT_ID, text)
+    else:
+        node.AddLayoutDescription(LAYOUT_ID, text)
+    # The same number with another description is only laid out anew after something else.
+    if manager.layout == LAYOUT_ID:
+        manager.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutOneUpRedSliceView)
+    manager.setLayout(LAYOUT_ID)
+    for name, volume in zip(names, shown):
+        widget = manager.sliceWidget(name)
+        composite = widget.mrmlSliceCompositeNode()
+        # Links are set at the end: a linked view would hand its volume to the others.
+        composite.SetLinkedControl(False)
+        composite.SetBackgroundVolumeID(volume.GetID())
+        composite.SetForegroundVolumeID(None)
+        composite.SetLabelVolumeID(None)
+        widget.mrmlSliceNode().RotateToVolumePlane(shown[0])
+    for name in names:
+        manager.sliceWidget(name).sliceLogic().FitSliceToBackground()
+    for name in names:
+        composite = manager.sliceWidget(name).mrmlSliceCompositeNode()
+        composite.SetHotLinkedControl(True)
+        composite.SetLinkedControl(True)
+
+
+def view_name(number: int) -> str:
+    """Name of a slice view of the side-by-side layout."""
+    return f"MedImgAI{number + 1}"
+
+
+def description(count: int) -> str:
+    """XML of a layout with so many slice views, at most three in a row."""
+    columns = count if count <= 3 else (count + 1) // 2
+    rows = [range(start, min(start + columns, count)) for start in range(0, count, columns)]
+    lines = ['<layout type="vertical" split="true">']
+    for row in rows:
+        lines.append('<item><layout type="horizontal" split="true">')
+        for number in row:
+            lines.append(
+                f'<item><view class="vtkMRMLSliceNode" singletontag="{view_name(number)}">'
+                '<property name="orientation" action="default">Axial</property>'
+                f'<property name="viewlabel" action="default">{number + 1}</property>'
+                f'<property name="viewcolor" action="default">{_COLORS[number % len(_COLORS)]}</property></view></item>'
+            )
+        lines.append("</layout></item>")
+    return "".join([*lines, "</layout>"])
