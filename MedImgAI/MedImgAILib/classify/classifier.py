@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from ..core import Context, InputError, ModelError, ParameterError, Volume
-from ..core.geometry import inverse_order
+from ..core.geometry import inverse_order, reorder_array
 from ..core.model_card import ModelCard
 from ..core.model_package import ModelPackage
 from ..core.resampling import resample_volume
 from ..networks.preparation import Prepared, prepare_all
 from .diagnosis import Diagnosis, load_diagnosis
+from .picture import as_picture, picture_order
 
 _AT_ONCE = 32
 SHIPPED = Path(__file__).resolve().parents[2] / "Resources" / "Models"
@@ -110,7 +111,7 @@ class Classifier:
         for image in images:
             if min(image.geometry.shape) > 1 and self.card.inputs[0].size is None and image.array.size > 1 << 28:
                 raise InputError(f"{image.label} is too large for a network that takes it whole; crop it first.")
-        return prepare_all([_smoothed(i, w) for i, w in zip(images, self.card.inputs)], self.card.inputs, context)
+        return prepare_all([smoothed(i, w) for i, w in zip(images, self.card.inputs)], self.card.inputs, context)
 
     def instances(self, name: str, prepared: list[Prepared]) -> list[Instance]:
         """What the network sees of one view: its slices for a network in two dimensions, else the whole."""
@@ -154,6 +155,24 @@ class Classifier:
         return index if self._channels is None else self._channels[index]
 
 
+def prepared_images(images, wanted, context: Context, pictures: bool = True) -> list[Prepared]:
+    """Images as the card's inputs want them.
+
+    Parameters
+    ----------
+    pictures : bool
+        Whether single slices are turned as a viewer shows them, however they lie in the patient.
+    """
+    given = [as_picture(i) if pictures and is_picture(i, w) else i for i, w in zip(images, wanted)]
+    # What prepares an image reports its own progress, which is no share of the caller's.
+    return prepare_all([_smoothed(i, w) for i, w in zip(given, wanted)], wanted, Context(context.device, context.seed))
+
+
+def is_picture(image: Volume, wanted) -> bool:
+    """Whether an image is a single slice for an input that wants pictures as a viewer shows them."""
+    return wanted.orientation == "LPS" and min(image.geometry.shape) == 1
+
+
 def _with_embedding(network, batch):
     """Output of a network, and what its last linear layer takes (without one: the output itself), as (B, D)."""
     import torch
@@ -177,7 +196,7 @@ def _with_embedding(network, batch):
     return output, features.float().cpu().numpy()
 
 
-def _smoothed(image: Volume, wanted) -> Volume:
+def smoothed(image: Volume, wanted) -> Volume:
     """The image without what a network's small picture cannot show, lest it turns into false detail."""
     if wanted.size is None or wanted.fit != "stretch":
         return image
@@ -197,7 +216,12 @@ def _smoothed(image: Volume, wanted) -> Volume:
 
 def map_on_image(values: np.ndarray, prepared: Prepared, image: Volume, name: str, context: Context) -> Volume:
     """A (K, J, I) map of the network's grid on the image's grid, interpolated; 0 outside."""
+    source, order = image.geometry, None
+    if not prepared.source.same_grid(source):
+        # The image was turned into a picture first.
+        order = picture_order(source)
     stored = prepared.source.reordered(*prepared.order)
     on_grid = resample_volume(Volume(values, prepared.geometry), stored, "linear", context=context)
     back = on_grid.reordered(*inverse_order(*prepared.order))
-    return image.with_array(np.ascontiguousarray(back.array, dtype=np.float32), name=name)
+    array = back.array if order is None else reorder_array(back.array, *inverse_order(*order))
+    return image.with_array(np.ascontiguousarray(array, dtype=np.float32), name=name)

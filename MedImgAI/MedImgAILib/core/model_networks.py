@@ -16,7 +16,7 @@ NETWORKS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     for name in (
         "AttentionUnet", "BasicUNet", "BasicUNetPlusPlus", "DenseNet121", "DenseNet169", "DenseNet201", "DynUNet",
         "FlexibleUNet", "RegUNet", "SegResNet", "SegResNetDS", "SegResNetVAE", "SwinUNETR", "UNet", "UNETR", "VNet",
-        "ViT", "VoxelMorphUNet",
+        "ViT", "VoxelMorphUNet", "EfficientNetBN", "resnet10", "resnet18", "resnet34", "resnet50", "resnet101",
     )
 } | {
     f"torch.{name}": ("torch.nn", name, (_TORCH,))
@@ -25,9 +25,18 @@ NETWORKS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     f"medimgai.{name}": ("MedImgAILib.networks.architectures", name, (_TORCH,))
     for name in ("MeshNet", "WNet")
 } | {
+    "medimgai.MultimodalUNet": ("MedImgAILib.networks.multimodal_unet", "MultimodalUNet", (_TORCH,)),
     "medimgai.ResidualUNet": ("MedImgAILib.networks.residual_unet", "ResidualUNet", (_TORCH,)),
 } | {
+    "medimgai.PromptNet": ("MedImgAILib.networks.prompts.network", "PromptNet", (_TORCH,)),
+    "medimgai.Sam": ("MedImgAILib.networks.prompts.sam_network", "Sam", (_TORCH, "transformers>=4.40")),
+    "monai.vista3d132": ("monai.networks.nets", "vista3d132", (_TORCH, _MONAI)),
+} | {
     "medimgai.CompactResNet": ("MedImgAILib.classify.architectures", "CompactResNet", (_TORCH,)),
+} | {
+    "medimgai.VisionTransformer": (
+        "MedImgAILib.networks.vision_transformer", "VisionTransformer", (_TORCH, _MONAI)
+    ),
 } | {
     f"nnunet.{name}": ("MedImgAILib.networks.nnunet_networks", name, (_TORCH,))
     for name in ("PlainConvUNet", "ResidualEncoderUNet")
@@ -37,6 +46,8 @@ NETWORKS: dict[str, tuple[str, str, tuple[str, ...]]] = {
 }  # fmt: skip
 """Card name → (module, class, requirements). A network of our own is added here, in the product, by its module."""
 
+_FIXED_ARGUMENTS = {"monai.EfficientNetBN": {"pretrained": False}}
+"""Arguments whose default in the library would fetch other weights."""
 _REFUSED_ARGUMENTS = ("pretrained", "device")
 """Arguments that would fetch other weights or place the network elsewhere."""
 
@@ -57,6 +68,7 @@ def build(name: str, arguments: dict):
     if missing:
         raise MissingPackageError(f"The network '{name}' needs packages that are not installed: {missing}.", missing)
     try:
+        arguments = _FIXED_ARGUMENTS.get(name, {}) | arguments
         return getattr(importlib.import_module(module), attribute)(**arguments)
     except Exception as error:
         raise ModelError(f"The network '{name}' cannot be built with the card's arguments ({error}).") from error

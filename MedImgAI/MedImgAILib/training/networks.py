@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from .planning import Plan
 
 SEGMENTATION = {
@@ -13,6 +11,7 @@ SEGMENTATION = {
     "swin_unetr": "Swin UNETR",
 }
 CLASSIFICATION = {
+    "compact": "Compact ResNet (for processors)",
     "resnet10": "ResNet-10",
     "resnet18": "ResNet-18",
     "resnet50": "ResNet-50",
@@ -75,13 +74,12 @@ def segmentation_network(kind: str, plan: Plan, channels: int, classes: int, siz
 
 def patch_for(kind: str, plan: Plan) -> tuple:
     """The patch that a network takes: the planned one, or the next larger that fits it."""
-    least = _WINDOW if kind == "swin_unetr" else 1
-    divisor = plan.divisor
-    if kind == "segresnet":
-        divisor = (2 ** (len(plan.strides) - 1),) * plan.dimensions
+    divisor = divisor_for(kind, plan)
     full = (1, *divisor) if plan.dimensions == 2 else divisor
-    full = [d if n == 0 and plan.dimensions == 2 else int(np.lcm(d, least)) for n, d in enumerate(full)]
-    return tuple(int(-(-p // d) * d) for p, d in zip(plan.patch, full))
+    patch = [-(-p // d) * d for p, d in zip(plan.patch, full)]
+    if kind == "swin_unetr" and max(patch) < 2 * _WINDOW:
+        patch[-1] = 2 * _WINDOW  # its deepest features need more than one place to be normalised
+    return tuple(int(p) for p in patch)
 
 
 def divisor_for(kind: str, plan: Plan) -> tuple:
@@ -104,9 +102,12 @@ def classification_network(kind: str, plan: Plan, channels: int, classes: int):
             arguments |= {"conv1_t_size": 3, "conv1_t_stride": 1, "no_max_pool": True}
         return f"monai.{kind}", arguments
     if kind == "densenet121":
-        return "monai.DenseNet121", {
-            "spatial_dims": plan.dimensions, "in_channels": channels, "out_channels": classes,
-        }  # fmt: skip
+        arguments = {"spatial_dims": plan.dimensions, "in_channels": channels, "out_channels": classes}
+        if min(extents) < 33:
+            arguments["block_config"] = [6, 12, 24]  # the fourth block would see nothing any more
+        return "monai.DenseNet121", arguments
+    if kind == "compact":
+        return "medimgai.CompactResNet", {"dimensions": plan.dimensions, "channels": channels, "classes": classes}
     if kind == "efficientnet_b0":
         return "monai.EfficientNetBN", {
             "model_name": "efficientnet-b0", "pretrained": False, "spatial_dims": plan.dimensions,
@@ -125,3 +126,8 @@ def _patch_edge(extent: int) -> int:
     """The divisor of an extent nearest to a fourteenth of it, so that there are about 14 patches along it."""
     divisors = [d for d in range(1, extent + 1) if extent % d == 0]
     return min(divisors, key=lambda d: abs(d - extent / 14))
+
+
+def least_edge(kind: str) -> int:
+    """Voxels that an image must have along each edge for a network."""
+    return 64 if kind.startswith("efficientnet") else 8

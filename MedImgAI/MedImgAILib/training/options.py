@@ -21,7 +21,7 @@ DATA = (
 )  # fmt: skip
 PLACE = (
     TextParameter(
-        "folder", "Training folder", "", "For checkpoints and prepared cases, and for the model package in its folder 'model'.",
+        "folder", "Training folder", "", "For checkpoints, prepared cases and, in 'model', the model package.",
         kind="folder",
     ),
     ChoiceParameter(

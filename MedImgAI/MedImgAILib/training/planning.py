@@ -152,13 +152,15 @@ def plan_patches(facts: list[list[ImageFacts]], names, modalities, device: str =
     return Plan(tuple(inputs), dimensions, whole, batch, strides, kernels, isotropic)
 
 
-def plan_images(facts: list[list[ImageFacts]], names, modalities, size=(0, 0, 0), most=(224, 96)) -> Plan:
+def plan_images(facts: list[list[ImageFacts]], names, modalities, size=(0, 0, 0), most=(224, 96), least=1) -> Plan:
     """The plan of a classification: each image as a whole, stretched to one size.
 
     Parameters
     ----------
     size : (i, j, k)
         Wanted size; 0 lets the data decide: the median, at most ``most`` (2-D, 3-D) along an edge.
+    least : int
+        What the network needs along each edge.
     """
     shapes = np.array([case[0].shape for case in facts], float)
     dimensions = 2 if np.median(shapes[:, 0]) == 1 else 3
@@ -166,6 +168,7 @@ def plan_images(facts: list[list[ImageFacts]], names, modalities, size=(0, 0, 0)
     median = np.median(shapes, axis=0)
     shrink = min(1.0, edge / median.max())
     wanted = [int(s) or max(1, int(round(m * shrink))) for s, m in zip(size[::-1], median)]
+    wanted = [max(least, n) for n in wanted]
     if dimensions == 2:
         wanted[0] = 1
     inputs = []

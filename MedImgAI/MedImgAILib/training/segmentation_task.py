@@ -111,7 +111,7 @@ class TrainSegmentation(Task):
         PlotPort("curves", "Curves", "Loss over the steps.", optional=True),
         TextPort("report", "Report", "The model card in words."),
     )
-    requirements = ("torch>=2.2", "monai>=1.4", "safetensors>=0.4")
+    requirements = ("torch>=2.2", "monai>=1.4", "safetensors>=0.4", "einops>=0.7")
     uses_device = True
     can_finish_early = True
     orientation_tolerance = 5e-2
