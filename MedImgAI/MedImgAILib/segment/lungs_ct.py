@@ -28,6 +28,10 @@ _AIR_HU = -400.0
 """Half way between air and soft tissue; lungs lie below."""
 _LUMEN_HU = -900.0
 """The lumen of trachea and main bronchi lies below."""
+_GAS_HU = -950.0
+"""Half of the voxels of air alone lie below; those of a lung above, unless most of it is emphysema."""
+_MOST_AIR = 0.3
+"""Share of a slice's sides that is air at most where they run through the body."""
 _SMALLEST_LUNG_ML = 100.0
 _WIDEST_TRACHEA_MM2 = 900.0
 _LEAK = 1.6
@@ -86,12 +90,14 @@ class LungsCT(Task):
                              "-1000); choose a chest CT in HU.")  # fmt: skip
         ordered = image.canonical()
         geometry, hu = ordered.geometry, ordered.array
-        air = inner_air(hu < _AIR_HU)
+        air = inner_air(hu)
         context.progress(0.2, "Airways")
         airways = find_airways(hu, air, geometry)
         context.progress(0.4, "Lungs")
         near = with_margin(airways, geometry, 1.5 * float(geometry.spacing.min())) if airways.any() else airways
-        right, left = split_lungs(air & ~near, geometry, image.label)
+        right, left = split_lungs(without_gas(air & ~near, hu), geometry, image.label)
+        if airways.any() and _height(airways) < _height(right | left):
+            airways[:] = False  # a loop of bowel below the lungs
         context.progress(0.55, "Closing the lungs")
         closed = []
         for number, lung in enumerate((right, left)):
@@ -118,15 +124,42 @@ class LungsCT(Task):
         return {"segmentation": result, "measures": _measures(hu, parts, segments, geometry)}
 
 
-def inner_air(air: np.ndarray) -> np.ndarray:
-    """Air that does not reach the sides of its axial slice: (K, J, I) bool, slices along S."""
+def inner_air(hu: np.ndarray) -> np.ndarray:
+    """Air within the body: (K, J, I) bool, slices along S.
+
+    Air that reaches the sides of its axial slice is outside, unless the sides run through the body and it is too dense
+    for air alone: then the image was cut through the lung.
+    """
     from scipy.ndimage import label
 
-    result = np.zeros_like(air)
-    for k, plane in enumerate(air):
-        numbers, _ = label(plane)
-        outside = np.unique(np.concatenate([numbers[0], numbers[-1], numbers[:, 0], numbers[:, -1]]))
-        result[k] = plane & ~np.isin(numbers, outside)
+    result = np.zeros(hu.shape, bool)
+    for k, plane in enumerate(hu):
+        numbers, _ = label(plane < _AIR_HU)
+        outside = np.unique(_sides(numbers))
+        if (_sides(plane) < _GAS_HU).mean() < _MOST_AIR:
+            outside = [n for n in outside if n and np.median(plane[numbers == n]) < _GAS_HU]
+        result[k] = (numbers > 0) & ~np.isin(numbers, outside)
+    return result
+
+
+def _height(mask: np.ndarray) -> float:
+    return float(np.average(np.arange(len(mask)), weights=mask.sum(axis=(1, 2))))
+
+
+def _sides(plane: np.ndarray) -> np.ndarray:
+    return np.concatenate([plane[0], plane[-1], plane[:, 0], plane[:, -1]])
+
+
+def without_gas(air: np.ndarray, hu: np.ndarray) -> np.ndarray:
+    """``air`` less the connected parts that hold nothing but air, as stomach and bowel do and lungs do not."""
+    from scipy.ndimage import find_objects, label
+
+    numbers, _ = label(air)
+    result = air.copy()
+    for number, box in enumerate(find_objects(numbers), start=1):
+        part = numbers[box] == number
+        if np.median(hu[box][part]) < _GAS_HU:
+            result[box][part] = False
     return result
 
 

@@ -68,6 +68,48 @@ def test_real_chest():
     assert sizes["Right lung"][2] < 6
 
 
+def test_an_image_cut_through_the_lungs():
+    """The columns from 10 cm left to 10 cm right of the middle: the lungs reach both sides, there is no air outside."""
+    chest = example_chest()
+    ras = chest.geometry.ras(np.stack(np.meshgrid(*map(np.arange, chest.array.shape[::-1]), indexing="ij"), -1))
+    x = ras[:, 0, 0, 0] - chest.geometry.center[0]
+    first, last = np.flatnonzero(abs(x) < 80)[[0, -1]]
+    y = ras[0, :, 0, 1] - chest.geometry.center[1]
+    front, back = np.flatnonzero(abs(y) < 70)[[0, -1]]
+    start, size = (0, front, first), (len(chest.array), back - front + 1, last - first + 1)
+    cut = Volume(chest.array[:, front : back + 1, first : last + 1], chest.geometry.cropped(start, size), "cut", "HU")
+    whole, _ = execute(chest, closing_mm=4.0)
+    part, _ = execute(cut, closing_mm=4.0)
+    for name in ("Left lung", "Right lung"):
+        wanted = whole.mask(name)[:, front : back + 1, first : last + 1]
+        found = part.mask(name)
+        assert 2 * (wanted & found).sum() / (wanted.sum() + found.sum()) > 0.97
+
+
+def test_gas_in_the_bowel_is_no_lung():
+    chest = example_chest()
+    array = chest.array.copy()
+    k, j, i = np.indices(array.shape)
+    lungs_below = k < 14
+    array[(array < -700) & (array > -950) & lungs_below] = 40
+    bowel = (abs(k - 5) < 4) & (abs(j - 22) < 5) & (abs(i - 30) < 14)
+    array[bowel] = -1000
+    segmentation, sizes = execute(replace(chest, array=array), closing_mm=4.0)
+    assert not (segmentation.layers[0][bowel]).any()
+    assert sizes["Right lung"][0] > 300 and sizes["Airways"][0] > 20
+
+
+def test_abdomen_with_the_lungs_lower_ends():
+    """The reference is TotalSegmentator's output, not drawn by hand."""
+    image = volume_from_itk(sitk.ReadImage(str(data_path("ct/ts_abdomen_ct.nii.gz"))), name="ct", units="HU")
+    reference = sitk.GetArrayFromImage(sitk.ReadImage(str(data_path("ct/ts_abdomen_ct_seg117.nii.gz"))))
+    lobes = np.isin(reference, (10, 11, 12, 13, 14))
+    segmentation, sizes = execute(image)
+    found = segmentation.mask("Right lung") | segmentation.mask("Left lung")
+    assert 2 * (found & lobes).sum() / (found.sum() + lobes.sum()) > 0.94
+    assert sizes["Airways"][0] == 0
+
+
 def test_an_image_without_lungs_is_refused():
     chest = example_chest()
     with pytest.raises(InputError, match=r"^CT image: Volume 'chest' has no air \(its lowest value is 0 HU"):
