@@ -15,6 +15,8 @@ def CompactResNet(  # noqa: N802
     blocks: int = 2,
     dropout: float = 0.2,
     local_contrast: bool = False,
+    first_stride: int = 1,
+    first_kernel: int = 3,
 ):
     """A residual network (He 2016, CVPR) whose width doubles at each stage; standardises each image itself.
 
@@ -32,6 +34,8 @@ def CompactResNet(  # noqa: N802
     local_contrast : bool
         Whether the network also sees the image with the brightness and contrast of each neighbourhood made equal, so
         that it depends less on how an image was exposed and windowed.
+    first_stride, first_kernel : int
+        Of the first convolution; a stride of 2 makes the network four times as fast.
 
     Returns
     -------
@@ -73,7 +77,10 @@ def CompactResNet(  # noqa: N802
         def __init__(self):
             super().__init__()
             seen = channels * (2 if local_contrast else 1)
-            self.stem = nn.Sequential(convolution(seen, width, 3, 1, 1, bias=False), normalisation(width), nn.ReLU())
+            self.stem = nn.Sequential(
+                convolution(seen, width, first_kernel, first_stride, first_kernel // 2, bias=False),
+                normalisation(width), nn.ReLU(),
+            )  # fmt: skip
             layers = [Block(width, width, 1)]
             for stage in range(1, stages):
                 inside = width << (stage - 1)

@@ -111,7 +111,7 @@ class Classifier:
         for image in images:
             if min(image.geometry.shape) > 1 and self.card.inputs[0].size is None and image.array.size > 1 << 28:
                 raise InputError(f"{image.label} is too large for a network that takes it whole; crop it first.")
-        return prepare_all([smoothed(i, w) for i, w in zip(images, self.card.inputs)], self.card.inputs, context)
+        return prepared_images(images, self.card.inputs, context, self.card.inference.dimensions == 2)
 
     def instances(self, name: str, prepared: list[Prepared]) -> list[Instance]:
         """What the network sees of one view: its slices for a network in two dimensions, else the whole."""
@@ -165,7 +165,7 @@ def prepared_images(images, wanted, context: Context, pictures: bool = True) -> 
     """
     given = [as_picture(i) if pictures and is_picture(i, w) else i for i, w in zip(images, wanted)]
     # What prepares an image reports its own progress, which is no share of the caller's.
-    return prepare_all([_smoothed(i, w) for i, w in zip(given, wanted)], wanted, Context(context.device, context.seed))
+    return prepare_all([smoothed(i, w) for i, w in zip(given, wanted)], wanted, Context(context.device, context.seed))
 
 
 def is_picture(image: Volume, wanted) -> bool:
