@@ -29,7 +29,9 @@ def model_input():
     from MedImgAILib.core.model_card import ModelInput
     from MedImgAILib.core.model_intensity import Intensity
 
-    return ModelInput("T1", "MR", 1, (1.0, 1.0, 1.0), "RAS", Intensity("percentiles", lower=1, upper=99))
+    return ModelInput(
+        "T1", "MR", 1, (1.0, 1.0, 1.0), "RAS", Intensity("percentiles", lower=1, upper=99), largest_mm=(55, 43, 39)
+    )
 
 
 def folds(names: list[str]) -> list[list[str]]:

@@ -18,7 +18,8 @@ inputs*                list of objects: name*, modality* ("CT", "MR", …, DICOM
                        ("linear", "cubic", or "cubic_in_plane": nearest along the axis of the thick slices where they
                        are thicker than three times the other spacings), align (where the grid of another spacing
                        lies: "center" about the same middle, "box" in the same box with the spacing that fits it,
-                       "first_voxel" with the same first voxel centre)
+                       "first_voxel" with the same first voxel centre), largest_mm (the longest, middle and shortest
+                       side of the largest image that the model knows; a much larger one is warned of)
 outputs*               list of objects: name*, kind* (one of :data:`KINDS`), and with "segmentation" or "classes"
                        segments*: name*, label* (≥ 1; 0 is background), color ([r, g, b] in 0…1), terminology
                        ({"category", "type", "modifier", "region", "region_modifier"}: [scheme, value, meaning] each)
@@ -72,6 +73,7 @@ class ModelInput:
     intensity_first: bool = False
     interpolation: str = "linear"
     align: str = "center"
+    largest_mm: tuple[float, float, float] | None = None
 
     @classmethod
     def read(cls, node: Node) -> ModelInput:
@@ -94,7 +96,7 @@ class ModelInput:
             crop_above, voxels(node, "size"), node.text("fit", "pad|stretch|within", "pad"),
             node.take("crop_nonzero", bool, False), node.take("intensity_first", bool, False),
             node.text("interpolation", "|".join(INTERPOLATIONS), "linear"),
-            node.text("align", "|".join(ALIGNMENTS), "center"),
+            node.text("align", "|".join(ALIGNMENTS), "center"), node.numbers("largest_mm", 3, None),
         )  # fmt: skip
         if result.fit != "pad" and (result.size is None or spacing is not None):
             node.fail("fit", f"{result.fit} needs a size and no spacing_mm")

@@ -16,6 +16,8 @@ _SYNONYMS = {
     "flair": ("t2f", "t2flair", "fl"),
     "adc": (), "dwi": (), "pet": ("suv", "pt"), "ct": (),
 }  # fmt: skip
+_MUCH_LARGER = 1.5
+"""Times the largest image that a model knows."""
 _MOST_SPACING = 3
 """An image with voxels this many times as large as the model's hardly shows what it looks for."""
 
@@ -95,7 +97,21 @@ def warn_of_unlikely(volume: Volume, wanted: ModelInput, context: Context):
         context.warn(f"{who} is in {volume.units}, but the model expects PET in SUV.")
     elif wanted.modality == "OP" and (low < 0 or high > 255 or volume.geometry.shape[0] > 1 < min(array.shape[:3])):
         context.warn(f"{who} is no colour photograph with values 0 to 255, which the model expects.")
+    _warn_of_extent(volume, wanted, context)
     _warn_of_grid(volume, wanted, context)
+
+
+def _warn_of_extent(volume: Volume, wanted: ModelInput, context: Context):
+    if wanted.largest_mm is None:
+        return
+    known = sorted(wanted.largest_mm, reverse=True)
+    sides = sorted(volume.geometry.spacing_kji * volume.geometry.shape, reverse=True)
+    if any(side > _MUCH_LARGER * most for side, most in zip(sides, known)):
+        covered, most = ("×".join(f"{s:.0f}" for s in lengths) for lengths in (sides, known))
+        context.warn(
+            f"{volume.label} covers {covered} mm; the model knows images of at most {most} mm, so cut it to what "
+            "it is for."
+        )
 
 
 def _warn_of_grid(volume: Volume, wanted: ModelInput, context: Context):
