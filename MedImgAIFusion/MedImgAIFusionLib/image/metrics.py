@@ -1,5 +1,8 @@
 """Figures of merit of a fused image against its sources, as the fusion literature defines them.
 
+They agree with the evaluator published with CDDFuse (Zhao et al., CVPR 2023; repository Zhaozixiang1228/MMIF-CDDFuse),
+so that figures can be held against published tables.
+
 Intensities are on the scale 0…255, all on one grid. MI, SCD and entropy look at all voxels; VIF, Qabf and SSIM are
 defined for pictures and are averaged over slices.
 """
@@ -75,36 +78,59 @@ def visual_information_fidelity(reference, image) -> float:
 
 
 def edge_preservation(fused, sources) -> float:
-    """Qabf (Xydeas & Petrović 2000, Electron Lett 36:308): share of the sources' edges kept; 2-D arrays."""
+    """Qabf (Xydeas & Petrović 2000, Electron Lett 36:308): share of the sources' edges kept; 2-D arrays.
+
+    Orientations are compared as angles in −π/2…π/2 without wrapping, as in the published evaluators.
+    """
     strength, angle = _edges(fused)
     top = bottom = 0.0
     for source in sources:
         own_strength, own_angle = _edges(source)
         low, high = np.minimum(strength, own_strength), np.maximum(strength, own_strength)
         kept = np.divide(low, high, out=np.zeros_like(low), where=high > 0)
-        # Orientations that differ by π are the same.
-        turned = np.abs(np.abs(own_angle - angle) - np.pi / 2) / (np.pi / 2)
+        turned = 1 - np.abs(own_angle - angle) / (np.pi / 2)
         quality = 0.9994 / (1 + np.exp(-15 * (kept - 0.5))) * 0.9879 / (1 + np.exp(-22 * (turned - 0.8)))
         top += (quality * own_strength).sum()
         bottom += own_strength.sum()
     return float(top / bottom) if bottom > 0 else 1.0
 
 
-def structural_similarity(first, second) -> float:
-    """SSIM with a Gaussian window of 1.5 (Wang et al. 2004, IEEE Trans Image Process 13:600); 2-D, range 255."""
-    from scipy.ndimage import gaussian_filter
+def structural_similarity(first, second, data_range: float = 255.0, window: str = "gaussian") -> float:
+    """Mean SSIM of 2-D arrays (Wang et al. 2004, IEEE Trans Image Process 13:600).
+
+    Parameters
+    ----------
+    first, second : (J, I) arrays
+    data_range : float
+        Sets the constants that keep quotients of small numbers apart from noise.
+    window : "gaussian" or "uniform"
+        Standard deviation 1.5 voxels, or 7 × 7 voxels with sample variances.
+    """
+    from scipy.ndimage import gaussian_filter, uniform_filter
+
+    count = 49 if window == "uniform" and min(first.shape) >= 7 else None
 
     def mean(values):
-        return gaussian_filter(values, 1.5, truncate=3.5)
+        return uniform_filter(values, 7) if window == "uniform" else gaussian_filter(values, 1.5, truncate=3.5)
 
     first, second = first.astype(np.float64), second.astype(np.float64)
+    unbiased = count / (count - 1) if count else 1.0
     a, b = mean(first), mean(second)
-    var_a, var_b = mean(first * first) - a * a, mean(second * second) - b * b
-    both = mean(first * second) - a * b
-    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    var_a, var_b = (unbiased * (mean(v * v) - m * m) for v, m in ((first, a), (second, b)))
+    both = unbiased * (mean(first * second) - a * b)
+    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
     quality = (2 * a * b + c1) * (2 * both + c2) / ((a * a + b * b + c1) * (var_a + var_b + c2))
-    cut = 5 if min(first.shape) > 11 else 0
+    reach = 3 if window == "uniform" else 5
+    cut = reach if min(first.shape) > 2 * reach + 1 else 0
     return float(quality[cut : quality.shape[0] - cut, cut : quality.shape[1] - cut].mean())
+
+
+def fusion_similarity(fused, sources) -> float:
+    """Sum of the SSIM with the sources as evaluators of fusion compute it: uniform window, constants for a range of 2.
+
+    With pictures on 0…255 the constants are next to nothing, so that noise in dark parts counts in full.
+    """
+    return sum(structural_similarity(fused, source, 2.0, "uniform") for source in sources)
 
 
 def evaluate(fused, sources, slices: int = 12) -> dict[str, float]:
@@ -119,7 +145,7 @@ def evaluate(fused, sources, slices: int = 12) -> dict[str, float]:
         "SCD": sum_of_correlations_of_differences(fused, sources),
         "VIF": float(np.mean([sum(visual_information_fidelity(s[k], fused[k]) for s in sources) for k in used])),
         "Qabf": float(np.mean([edge_preservation(fused[k], [s[k] for s in sources]) for k in used])),
-        "SSIM": float(np.mean([sum(structural_similarity(fused[k], s[k]) for s in sources) for k in used])),
+        "SSIM": float(np.mean([fusion_similarity(fused[k], [s[k] for s in sources]) for k in used])),
         "Entropy": entropy(fused),
     }
 
@@ -135,11 +161,9 @@ def _correlation(first, second) -> float:
 
 
 def _edges(image):
-    """Sobel strength and orientation in −π/2…π/2."""
+    """Sobel strength and orientation in −π/2…π/2; upright edges count as +π/2, as in the published evaluators."""
     from scipy.ndimage import sobel
 
     across, down = sobel(image.astype(np.float64), axis=1), sobel(image.astype(np.float64), axis=0)
-    angle = np.where(
-        across == 0, np.pi / 2, np.arctan(np.divide(down, across, out=np.zeros_like(down), where=across != 0))
-    )
-    return np.hypot(across, down), angle
+    slope = np.divide(down, across, out=np.zeros_like(down), where=across != 0)
+    return np.hypot(across, down), np.where(across == 0, np.pi / 2, -np.arctan(slope))
