@@ -1,4 +1,4 @@
-"""Point lists and curves."""
+"""Point lists, curves and regions of interest."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from .records import read_provenance
 
 
 def read_points(node) -> Points:
-    """The placed control points in world RAS, whatever the parent transform."""
+    """The placed control points in world RAS, whatever the parent transform; of a ROI its eight corners."""
+    if node.IsA("vtkMRMLMarkupsROINode"):
+        return _corners(node)
     placed = [
         n
         for n in range(node.GetNumberOfControlPoints())
@@ -24,6 +26,15 @@ def read_points(node) -> Points:
         positions.append(position)
     labels = tuple(node.GetNthControlPointLabel(n) for n in placed)
     return Points(np.array(positions).reshape(-1, 3), labels, node.GetName() or "", read_provenance(node))
+
+
+def _corners(node) -> Points:
+    matrix = node.GetObjectToWorldMatrix()
+    to_world = np.array([[matrix.GetElement(row, column) for column in range(4)] for row in range(4)])
+    half = np.array(node.GetSize()) / 2
+    signs = np.array([[i, j, k] for k in (-1, 1) for j in (-1, 1) for i in (-1, 1)])
+    positions = (signs * half) @ to_world[:3, :3].T + to_world[:3, 3]
+    return Points(positions, (), node.GetName() or "", read_provenance(node))
 
 
 def prepare_points(value: Points) -> Prepared:

@@ -10,7 +10,12 @@ from .prepared import Prepared
 
 _INPUTS = {
     ports.SegmentationPort: ("vtkMRMLSegmentationNode", "vtkMRMLLabelMapVolumeNode"),
-    ports.PointsPort: ("vtkMRMLMarkupsFiducialNode", "vtkMRMLMarkupsCurveNode", "vtkMRMLMarkupsClosedCurveNode"),
+    ports.PointsPort: (
+        "vtkMRMLMarkupsFiducialNode",
+        "vtkMRMLMarkupsCurveNode",
+        "vtkMRMLMarkupsClosedCurveNode",
+        "vtkMRMLMarkupsROINode",
+    ),
     ports.TransformPort: (
         "vtkMRMLTransformNode",
         "vtkMRMLLinearTransformNode",

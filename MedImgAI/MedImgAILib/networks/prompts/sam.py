@@ -92,13 +92,13 @@ class SegmentAnything:
         scale = self.edge / max(rows, columns)
         arguments = {}
         if points:
-            # SAM counts from the corner of the image, columns first.
-            places = [[(p[2] + 0.5) * scale, (p[1] + 0.5) * scale] for p, _ in points]
+            # Columns first, at the middle of the pixels, to which SAM itself adds a half.
+            places = [[(p[2] + 0.5) * scale - 0.5, (p[1] + 0.5) * scale - 0.5] for p, _ in points]
             arguments["input_points"] = torch.tensor([[places]], dtype=torch.float32, device=self.device)
             arguments["input_labels"] = torch.tensor([[[label for _, label in points]]], device=self.device)
         if box is not None:
             corners = [box[2].start, box[1].start, box[2].stop, box[1].stop]
-            arguments["input_boxes"] = torch.tensor([[[c * scale for c in corners]]], device=self.device)
+            arguments["input_boxes"] = torch.tensor([[[c * scale - 0.5 for c in corners]]], device=self.device)
         with torch.inference_mode():
             answer = self.network(image_embeddings=embedding, multimask_output=False, **arguments).pred_masks
             logits = torch.nn.functional.interpolate(answer[:, 0].float(), (self.edge, self.edge), mode="bilinear")

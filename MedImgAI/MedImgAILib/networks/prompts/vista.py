@@ -63,7 +63,8 @@ class Vista3D:
 
     def _start(self, prompts: Prompts, grid) -> tuple[int, int, int]:
         """First voxel of the window about the prompts."""
-        low, high = prompts.extent(grid)
+        # Rounded, so that the last digits of an oblique grid do not choose the window.
+        low, high = (np.round(index, 3) for index in prompts.extent(grid))
         start = []
         for a, b, extent, window in zip(low, high, grid.shape, self.window):
             if b - a >= window:
