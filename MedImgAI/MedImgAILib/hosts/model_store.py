@@ -6,6 +6,7 @@ Addresses are reached through the proxy that the environment names (``HTTPS_PROX
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -15,12 +16,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from ..core import Context, ModelError, OutputError
-from ..core.model_archive import unpack_archive
 from ..core.model_package import ModelPackage
 from ..networks.catalogue import Entry, ModelFile
+from ..networks.catalogue_install import import_source, install
 from ..networks.installed import default_folder
-from ..networks.public_models import PUBLIC_MODELS, convert
-from ..networks.tensors import sha256_of
 
 MIRROR = "MEDIMGAI_MIRROR"
 _BLOCK = 1 << 18
@@ -28,6 +27,8 @@ _TIMEOUT_S = 30
 _MOST_BYTES = 8 << 30
 _PARTS = "downloads"
 _LICENSES = "licenses.json"
+_SEEN = "first_downloads.json"
+"""Hashes of files whose publisher gives none, as they came the first time."""
 
 
 class LicenseNotAccepted(ModelError):
@@ -65,20 +66,30 @@ class ModelStore:
 
     def accept_license(self, entry: Entry):
         """Remember that the user agrees to the licence of a model."""
-        accepted = self._accepted() | {entry.id: entry.license}
-        self.folder.mkdir(parents=True, exist_ok=True)
-        draft = self.folder / f"{_LICENSES}.draft"
-        draft.write_text(json.dumps(accepted, indent=1), encoding="utf-8")
-        os.replace(draft, self.folder / _LICENSES)
+        self._write(_LICENSES, self._read(_LICENSES) | {entry.id: entry.license})
 
     def is_license_accepted(self, entry: Entry) -> bool:
-        return self._accepted().get(entry.id) == entry.license
+        return self._read(_LICENSES).get(entry.id) == entry.license
 
-    def _accepted(self) -> dict:
+    def is_installed(self, model_id: str) -> bool:
+        """Whether a model's package is here."""
+        return (self.path(model_id) / "model.json").exists()
+
+    def _read(self, name: str) -> dict:
         try:
-            return json.loads((self.folder / _LICENSES).read_text(encoding="utf-8"))
+            content = json.loads((self.folder / name).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
+        return content if isinstance(content, dict) else {}
+
+    def _write(self, name: str, content: dict):
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            draft = self.folder / f"{name}.draft"
+            draft.write_text(json.dumps(content, indent=1), encoding="utf-8")
+            os.replace(draft, self.folder / name)
+        except OSError as error:
+            raise OutputError(f"The model folder {self.folder} cannot be written: {error.strerror}.") from error
 
     def get(self, entry: Entry, context: Context | None = None) -> ModelPackage:
         """The package of a catalogue entry, downloaded and converted at the first call.
@@ -86,6 +97,8 @@ class ModelStore:
         Raises
         ------
         LicenseNotAccepted
+        MissingPackageError
+            If the weights lie in a Python package that is not installed.
         ModelError
             If it cannot be fetched, is not what the catalogue says, or has no conversion; nothing is left then.
         OutputError
@@ -94,7 +107,7 @@ class ModelStore:
             What was downloaded stays, and the next call resumes there.
         """
         context = context or Context()
-        if (self.path(entry.id) / "model.json").exists():
+        if self.is_installed(entry.id):
             return ModelPackage.load(self.path(entry.id))
         if not self.is_license_accepted(entry):
             raise LicenseNotAccepted(f"The model '{entry.title}' has the licence {entry.license}; accept it first.")
@@ -102,47 +115,46 @@ class ModelStore:
             raise ModelError(
                 f"The model '{entry.title}' cannot be downloaded by MedImgAI: {entry.note or entry.loader}."
             )
-        (file,) = entry.files
-        with context.part(0.0, 0.95) as part:
-            path = self.download(file, part)
+        self._make_folder()
+        downloads = self.folder / _PARTS / entry.id
+        sizes = [f.bytes or 1 for f in entry.files]
+        done = 0
+        for file, size in zip(entry.files, sizes):
+            with context.part(0.95 * done / sum(sizes), 0.95 * (done + size) / sum(sizes)) as part:
+                self.download(file, part, entry.id)
+            done += size
+        context.progress(0.95, "Converting")
         try:
-            package = self._install(path, entry.id)
+            package = install(entry, downloads, self.path(entry.id), context)
         finally:
-            path.unlink(missing_ok=True)
+            shutil.rmtree(downloads, ignore_errors=True)
         context.progress(1.0)
         return package
 
-    def _install(self, path: Path, model_id: str) -> ModelPackage:
-        if model_id in PUBLIC_MODELS:
-            return convert(path, self.path(model_id), model_id)
-        return unpack_archive(path, self.path(model_id))
-
-    def import_model(self, source: Path | str) -> ModelPackage:
-        """Take in a package (folder or ZIP) or a public weight file from this machine.
+    def import_model(
+        self, source: Path | str, context: Context | None = None, options: dict | None = None
+    ) -> ModelPackage:
+        """Take in a model of this machine, whatever its format; see :func:`.catalogue_install.import_source`.
 
         Raises
         ------
         ModelError
-            If it is none of these; nothing is left then.
+            If it is of no known format, or not sound; nothing is left then.
         OutputError
             If a model of the same id is here already.
         """
         source = Path(source)
         self._make_folder()
-        if source.is_dir():
-            package = ModelPackage.load(source)
-            return package.save(self.path(package.card.id))
-        if not source.is_file():
-            raise ModelError(f"There is no file or folder {source}.")
-        found = sha256_of(source)
-        for model_id, model in PUBLIC_MODELS.items():
-            if model.sha256 == found:
-                return convert(source, self.path(model_id), model_id)
-        draft = self.folder / f".import-{found[:16]}"
+        draft = self.folder / f".import-{hashlib.sha256(str(source.absolute()).encode()).hexdigest()[:16]}"
         shutil.rmtree(draft, ignore_errors=True)
+
+        def target(model_id: str) -> Path:
+            if model_id and self.is_installed(model_id):
+                raise OutputError(f"The model '{model_id}' is here already; remove it first.")
+            return self.path(model_id) if model_id else draft
+
         try:
-            package = unpack_archive(source, draft)
-            return package.save(self.path(package.card.id))
+            return import_source(source, target, context or Context(), options)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
 
@@ -163,16 +175,29 @@ class ModelStore:
 
     # Download
 
-    def download(self, file: ModelFile, context: Context) -> Path:
+    def download(self, file: ModelFile, context: Context, group: str = "") -> Path:
         """Fetch a file, going on where an earlier try ended; from the mirror or the first address that answers.
+
+        Parameters
+        ----------
+        file : ModelFile
+        context : Context
+        group : str
+            Name of the folder that it goes into, the model's id.
 
         Raises
         ------
         ModelError
             If no address gives the file, or what came has another hash or size; that is deleted.
         """
-        self._make_folder()
-        part = self.folder / _PARTS / f"{(file.sha256 or file.name)[:40]}.part"
+        path = self.folder / _PARTS / group / file.name
+        part = path.with_name(f"{path.name}.part")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"The model folder {self.folder} cannot be written: {error.strerror}.") from error
+        if path.exists() and not self._difference(path, file):
+            return path  # came before a conversion was interrupted
         urls = list(file.urls)
         if self.mirror:
             urls.insert(0, self.mirror.rstrip("/") + urlsplit(file.urls[0]).path)
@@ -183,12 +208,34 @@ class ModelStore:
             except (urllib.error.URLError, OSError, ValueError) as error:
                 reasons.append(f"{urlsplit(url).netloc}: {getattr(error, 'reason', error)}")
                 continue
-            if file.sha256 and sha256_of(part) != file.sha256:
+            if difference := self._difference(part, file):
                 part.unlink()
-                reasons.append(f"{urlsplit(url).netloc}: the file has another SHA-256 than the catalogue says")
+                reasons.append(f"{urlsplit(url).netloc}: {difference}")
                 continue
-            return part
+            os.replace(part, path)
+            if not file.has_hash:
+                self._write(_SEEN, self._read(_SEEN) | {file.urls[0]: _digest(path, "sha256")})
+            return path
+        self._drop_empty_folders()
         raise ModelError(f"The file {file.name} could not be downloaded ({'; '.join(reasons)}).")
+
+    def _difference(self, path: Path, file: ModelFile) -> str:
+        """In what a file is not what the catalogue says; empty if it is."""
+        if file.bytes and path.stat().st_size != file.bytes:
+            return f"the file has {path.stat().st_size} bytes, not the {file.bytes} that the catalogue says"
+        for name, title in (("sha256", "SHA-256"), ("sha1", "SHA-1"), ("md5", "MD5")):
+            if wanted := getattr(file, name):
+                same = _digest(path, name).startswith(wanted)
+                return "" if same else f"the file has another {title} than the catalogue says"
+        seen = self._read(_SEEN).get(file.urls[0])
+        if seen and _digest(path, "sha256") != seen:
+            return "the file is another one than at the first download, and its publisher gives no hash"
+        return ""
+
+    def _drop_empty_folders(self):
+        for path in sorted((self.folder / _PARTS).rglob("*"), reverse=True):
+            if path.is_dir() and not any(path.iterdir()):
+                path.rmdir()
 
     def _fetch(self, url: str, file: ModelFile, part: Path, context: Context):
         if urlsplit(url).scheme not in ("http", "https"):
@@ -230,3 +277,9 @@ class ModelStore:
             (self.folder / _PARTS).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"The model folder {self.folder} cannot be written: {error.strerror}.") from error
+
+
+def _digest(path: Path, name: str) -> str:
+    with open(path, "rb") as file:
+        # MD5 and SHA-1 are compared only where a publisher gives nothing better.
+        return hashlib.file_digest(file, lambda: hashlib.new(name, usedforsecurity=False)).hexdigest()

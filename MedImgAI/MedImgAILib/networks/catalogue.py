@@ -7,29 +7,67 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..core import ModelError
-from ..core.model_json import Node
+from ..core.model_json import Node, check_plain
 
 BUILT_IN = Path(__file__).with_name("catalogue.json")
-LOADERS = ("package", "public_weights", "monai_bundle", "nnunet_v2", "torchscript", "onnx", "pypi_package")
+FORMATS = {
+    "package": "Model package",
+    "public_weights": "Public weights",
+    "monai_bundle": "MONAI bundle",
+    "nnunet_v2": "nnU-Net v2",
+    "torchscript": "TorchScript",
+    "onnx": "ONNX",
+    "pypi_package": "Weights in a Python package",
+}
+"""What an entry's files are → how it is shown."""
+LOADERS = tuple(FORMATS)
+_NAME = r"(?:[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}/)?[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}"
+"""A file's name, perhaps in one folder."""
+_DIGITS = {"sha256": 64, "sha1": 40, "md5": 32}
 
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A file to download: ``sha256`` is empty and ``bytes`` 0 where the publisher tells none."""
+    """A file to download: hashes are empty and ``bytes`` 0 where the publisher tells none.
+
+    ``sha256`` may be the beginning that the publisher tells.
+    """
 
     name: str
     urls: tuple[str, ...]
     bytes: int = 0
     sha256: str = ""
+    sha1: str = ""
+    md5: str = ""
+
+    @property
+    def has_hash(self) -> bool:
+        """Whether what comes can be compared with what the publisher gave."""
+        return bool(self.sha256 or self.sha1 or self.md5)
+
+    @classmethod
+    def read(cls, node: Node, given: dict) -> ModelFile:
+        """Check and read one file of an entry."""
+        name, urls = node.text("name", _NAME), _texts(node, "urls")
+        if not all(re.match("https?://", url) for url in urls):
+            node.fail("urls", "addresses begin with https:// or http://")
+        size = node.integer("bytes", 1, 0) if "bytes" in given else 0
+        hashes = {k: node.text(k, f"[0-9a-f]{{{8 if k == 'sha256' else n},{n}}}", "") for k, n in _DIGITS.items()}
+        node.end()
+        return cls(name, urls, size, **hashes)
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A model of the catalogue; ``labels`` are (name, "SCT^code" or empty)."""
+    """A model of the catalogue; ``labels`` are (name, "SCT^code" or empty).
+
+    ``options`` go to the loader; ``requirement`` is the Python package that brings the weights; ``seconds`` and
+    ``memory_mb`` were measured on two processor cores, ``measured_on`` says with which image.
+    """
 
     id: str
     title: str
@@ -44,6 +82,12 @@ class Entry:
     spacing_mm: tuple[float, float, float] | None = None
     note: str = ""
     memory_mb: float | None = None
+    seconds: float | None = None
+    measured_on: str = ""
+    requirement: str = ""
+    homepage: str = ""
+    options: dict = field(default_factory=dict)
+    task: str = "segment.network"
 
     @property
     def bytes(self) -> int:
@@ -51,11 +95,21 @@ class Entry:
         return sum(f.bytes for f in self.files)
 
     @property
-    def is_ready(self) -> bool:
-        """Whether its files can be fetched and made a model package here."""
-        from .public_models import PUBLIC_MODELS
+    def format(self) -> str:
+        """The format's name."""
+        return FORMATS[self.loader]
 
-        return bool(self.files) and (self.loader == "package" or self.id in PUBLIC_MODELS)
+    @property
+    def has_hashes(self) -> bool:
+        """Whether all its files can be compared with what the publisher gave."""
+        return all(f.has_hash for f in self.files)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it can be fetched and made a model package here."""
+        from .catalogue_install import can_install
+
+        return can_install(self)
 
     @classmethod
     def read(cls, node: Node) -> Entry:
@@ -65,21 +119,20 @@ class Entry:
             child = Node(label, "labels")
             labels.append((child.text("name"), child.text("code", r"SCT\^[0-9]+", "")))
             child.end()
-        files = []
-        for file in node.take("files", list):
-            child = Node(file, "files")
-            name = child.text("name", r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
-            urls = _texts(child, "urls")
-            if not all(re.match("https?://", url) for url in urls):
-                child.fail("urls", "addresses begin with https:// or http://")
-            sizes = child.integer("bytes", 1, 0) if "bytes" in file else 0
-            files.append(ModelFile(name, urls, sizes, child.text("sha256", "[0-9a-f]{64}", "")))
-            child.end()
+        files = tuple(ModelFile.read(Node(file, "files"), file) for file in node.take("files", list))
+        if len({f.name for f in files}) < len(files):
+            node.fail("files", "two have the same name")
+        options = node.take("options", dict, {})
+        check_plain(options, "options")
         entry = cls(
             node.text("id", r"[a-z][a-z0-9_.-]{0,79}"), node.text("title"), node.text("loader", "|".join(LOADERS)),
             _texts(node, "modality"), node.text("body_part"), _texts(node, "inputs"), tuple(labels),
-            node.text("license"), node.text("citation"), tuple(files), node.numbers("spacing_mm", 3, None),
-            node.text("note", default=""), node.take("memory_mb", (int, float), None),
+            node.text("license"), node.text("citation"), files, node.numbers("spacing_mm", 3, None),
+            note=node.text("note", default=""), memory_mb=node.take("memory_mb", (int, float), None),
+            seconds=node.take("seconds", (int, float), None), measured_on=node.text("measured_on", default=""),
+            requirement=node.text("requirement", r"[A-Za-z0-9._-]+(>=[0-9.]+)?", ""),
+            homepage=node.text("homepage", "https://.+", ""), options=options,
+            task=node.text("task", r"[a-z]+\.[a-z0-9_]+", "segment.network"),
         )  # fmt: skip
         node.end()
         return entry
@@ -114,17 +167,43 @@ def read_catalogue(path: Path | str = BUILT_IN) -> list[Entry]:
     return entries
 
 
-def find(entries, text: str = "", modality: str = "", body_part: str = "", ready: bool = False) -> list[Entry]:
-    """The entries in which every word of ``text`` occurs, of this modality and body part, in the catalogue's order."""
+def find(
+    entries, text: str = "", modality: str = "", body_part: str = "", ready: bool = False, license: str = "",
+    format: str = "",
+) -> list[Entry]:  # fmt: skip
+    """The entries in which every word of ``text`` occurs, with these properties, in the catalogue's order.
+
+    Parameters
+    ----------
+    entries : iterable of Entry
+    text : str
+    modality, body_part, license, format : str
+        As the entries say it; empty for any.
+    ready : bool
+        Only those that can be fetched and converted here.
+    """
     found = []
     for entry in entries:
         names = (*entry.inputs, *entry.modality, *(name for name, _ in entry.labels))
-        words = " ".join((entry.id, entry.title, entry.body_part, entry.license, *names)).lower()
+        words = " ".join((entry.id, entry.title, entry.body_part, entry.license, entry.format, *names)).lower()
         if (
             all(word in words for word in text.lower().split())
             and (not modality or modality in entry.modality)
             and (not body_part or body_part.lower() == entry.body_part.lower())
+            and (not license or license == entry.license)
+            and (not format or format in (entry.loader, entry.format))
             and (entry.is_ready or not ready)
         ):
             found.append(entry)
     return found
+
+
+def choices(entries) -> dict[str, list[str]]:
+    """What there is to filter by: sorted values of modality, body_part, license and format."""
+    entries = list(entries)
+    return {
+        "modality": sorted({m for e in entries for m in e.modality}),
+        "body_part": sorted({e.body_part for e in entries}),
+        "license": sorted({e.license for e in entries}),
+        "format": sorted({e.format for e in entries}),
+    }

@@ -1,106 +1,127 @@
-"""Public weights and how they become model packages: which network, how the image is prepared, what it finds."""
+"""Public weights and how they become model packages; :mod:`.public_cards` lists them."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..core import Context, ModelError
-from ..core.model_card import ModelCard, ModelInput, ModelOutput
-from ..core.model_inference import Inference
-from ..core.model_intensity import Intensity
+from ..core.model_card import ModelCard
 from ..core.model_package import ModelPackage
-from .anatomy import SUBCORTICAL, segments
-from .tensors import read_tensors
-
-_WHOLE = Inference(mode="whole")
-_T1 = ModelInput(
-    "T1", "MR", 1, (1.0, 1.0, 1.0), "AIL", Intensity("percentiles", lower=2, upper=98), size=(256, 256, 256)
-)
-_FUNDUS = ModelInput(
-    "fundus", "OP", 3, None, "LPS", Intensity("range", lower=0, upper=255), crop_above=15, size=(512, 512, 1),
-    fit="stretch",
-)  # fmt: skip
-_RISING_FALLING = [1, 2, 4, 8, 16, 8, 4, 2, 1]
-_BRAINCHOP = {
-    "inputs": (_T1,),
-    "inference": _WHOLE,
-    "architecture": "medimgai.MeshNet",
-    "license": "MIT",
-    "training_data": "Not stated beside the weights; see the authors' publication.",
-    "intended_use": "Research on T1-weighted images of adult heads.",
-    "limits": "Measured here on one template only; lesions, children and other contrasts were not tried.",
-    "citation": "Masoud M, Hu F, Plis S. Brainchop: in-browser MRI volumetric segmentation and rendering. "
-    "J Open Source Softw 2023; 8(83):5098.",
-}
-_LWNET = {
-    "inputs": (_FUNDUS,),
-    "architecture": "medimgai.WNet",
-    "license": "MIT",
-    "citation": "Galdran A, Anjos A, Dolz J, et al. State-of-the-art retinal vessel segmentation with minimalistic "
-    "models. Sci Rep 2022; 12:6174.",
-    "intended_use": "Research on colour fundus photographs.",
-    "limits": "Trained on a few images of one camera; other fields of view and pathologies lower its accuracy.",
-}
+from .tensors import read_tensors, sha256_of
 
 
 @dataclass(frozen=True)
-class PublicModel:
-    """A weight file of others that can be made a package.
+class WeightFile:
+    """A file as published.
 
     Parameters
     ----------
-    card : ModelCard
+    name : str
     sha256 : str
-        Of the weight file.
-    rename : callable
-        From the file's names of tensors to our network's.
+        Of the file; where the publisher tells its beginning only, that.
+    prefix : str
+        Put before the names of its tensors, where several files make one network.
     key : str, optional
         See :func:`.tensors.read_tensors`.
     """
 
-    card: ModelCard
+    name: str
     sha256: str
-    rename: Callable[[str], str]
+    prefix: str = ""
     key: str | None = None
 
+    def matches(self, sha256: str) -> bool:
+        """Whether a file of this hash is the published one."""
+        return sha256.startswith(self.sha256)
 
-def convert(source: Path | str, folder: Path | str, model_id: str | None = None) -> ModelPackage:
-    """Make a model package of a public weight file.
+
+@dataclass(frozen=True)
+class PublicModel:
+    """Weights of others that can be made a package.
 
     Parameters
     ----------
-    source : Path
-        The file as published; recognised by its hash.
+    card : ModelCard
+    files : tuple of WeightFile
+        All that it takes.
+    rename : callable
+        From the files' names of tensors to our network's; None leaves a tensor out.
+    is_ensemble : bool
+        Whether each file is a member of its own; else all together are one network.
+    """
+
+    card: ModelCard
+    files: tuple[WeightFile, ...]
+    rename: Callable[[str], str | None] = str
+    is_ensemble: bool = False
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the first file."""
+        return self.files[0].sha256
+
+
+def convert(source: Path | str | Sequence, folder: Path | str, model_id: str | None = None) -> ModelPackage:
+    """Make a model package of public weights.
+
+    Parameters
+    ----------
+    source : Path or sequence of Path
+        The files as published, in any order; recognised by their hashes. A folder stands for the files in it.
     folder : Path
         For the package; must not exist, or be empty.
     model_id : str, optional
-        Key of :data:`PUBLIC_MODELS` that the file must be.
+        Key of :data:`.public_cards.PUBLIC_MODELS` that they must be.
 
     Raises
     ------
     ModelError
-        If the file is unknown, damaged or not the one wanted.
+        If a file is unknown, damaged, missing or not the one wanted.
     OutputError
         If the folder is in use or cannot be written.
     """
-    from .tensors import sha256_of
+    from .public_cards import PUBLIC_MODELS
 
-    source = Path(source)
-    if not source.is_file():
-        raise ModelError(f"There is no weight file {source}.")
-    found = sha256_of(source)
-    known = {m.sha256: name for name, m in PUBLIC_MODELS.items()}
-    name = model_id or known.get(found)
+    paths = [Path(source)] if isinstance(source, (str, Path)) else [Path(p) for p in source]
+    if len(paths) == 1 and paths[0].is_dir():
+        paths = sorted(p for p in paths[0].iterdir() if p.is_file())
+    for path in paths:
+        if not path.is_file():
+            raise ModelError(f"There is no weight file {path}.")
+    if model_id is not None and model_id not in PUBLIC_MODELS:
+        raise ModelError(f"There is no public model '{model_id}'; there are {', '.join(PUBLIC_MODELS)}.")
+    hashes = {path: sha256_of(path) for path in paths}
+    name = model_id or recognised(hashes.values())
     if name is None:
-        raise ModelError(f"The weight file {source} is none of those that MedImgAI can convert.")
-    if name not in PUBLIC_MODELS:
-        raise ModelError(f"There is no public model '{name}'; there are {', '.join(PUBLIC_MODELS)}.")
+        raise ModelError(f"The weight file {paths[0]} is none of those that MedImgAI can convert.")
     model = PUBLIC_MODELS[name]
-    tensors = read_tensors(source, model.sha256, model.key)
-    return ModelPackage.create(folder, model.card, {model.rename(k): v for k, v in tensors.items()})
+    states = []
+    for file in model.files:
+        path = next((p for p, found in hashes.items() if file.matches(found)), None)
+        if path is None and len(model.files) == len(paths) == 1:
+            raise ModelError(f"The weight file {paths[0]} is not the published one; get it again.")
+        if path is None:
+            raise ModelError(f"'{model.card.title}' needs the published file {file.name} too, which is not here.")
+        tensors = read_tensors(path, hashes[path], file.key)
+        renamed = {model.rename(file.prefix + k): v for k, v in tensors.items()}
+        states.append({k: v for k, v in renamed.items() if k is not None})
+    if not model.is_ensemble:
+        states = [{k: v for state in states for k, v in state.items()}]
+    return ModelPackage.create(folder, model.card, states)
+
+
+def recognised(hashes) -> str | None:
+    """The public model that one of these files belongs to; of several the one with most files here."""
+    from .public_cards import PUBLIC_MODELS
+
+    hashes = list(hashes)
+    found = {
+        name: sum(any(file.matches(h) for h in hashes) for file in model.files) for name, model in PUBLIC_MODELS.items()
+    }
+    best = max(found, key=lambda name: found[name])
+    return best if found[best] else None
 
 
 def load_or_convert(path: Path | str, folder: Path | str, context: Context) -> ModelPackage:
@@ -110,73 +131,3 @@ def load_or_convert(path: Path | str, folder: Path | str, context: Context) -> M
         context.log(f"Converting {path.name}.")
         return convert(path, folder)
     return ModelPackage.load(path)
-
-
-def _mesh(name, title, sha256, found, dilations, rename=lambda k: k.removeprefix("model."), **network):
-    card = ModelCard(
-        id=name, version="1.0.0", title=title, task="segmentation",
-        outputs=(ModelOutput("segmentation", "segmentation", segments(*found)),),
-        arguments={"classes": len(found) + 1, "dilations": dilations} | network, **_BRAINCHOP,
-    )  # fmt: skip
-    return PublicModel(card, sha256, rename)
-
-
-def _mindgrab_name(name: str) -> str:
-    """``model.N.0.weight`` of layer N, which is convolution, normalisation and activation; ``model.25.…`` the last."""
-    layer, rest = re.fullmatch(r"model\.(\d+)\.(?:0\.)?(weight|bias)", name).groups()
-    return f"{3 * int(layer)}.{rest}"
-
-
-def _retina(name, title, sha256, found, channels, classes, data, **inference):
-    card = ModelCard(
-        id=name, version="1.0.0", title=title, task="segmentation", training_data=data,
-        outputs=(ModelOutput("segmentation", "segmentation", segments(*found)),),
-        arguments={"classes": classes, "channels": channels},
-        inference=Inference(mode="whole", dimensions=2, **inference), **_LWNET,
-    )  # fmt: skip
-    return PublicModel(card, sha256, _wnet_name, "model_state_dict")
-
-
-def _wnet_name(name: str) -> str:
-    for pattern, ours in (
-        (r"^unet1\.", "coarse."), (r"^unet2\.", "fine."), (r"\.down_path\.", ".down."), (r"\.up_path\.", ".up."),
-        (r"\.up_layer\.block\.0\.", ".up."), (r"\.conv_layer\.", ".block."),
-        (r"\.conv_bridge_layer\.block\.", ".bridge."), (r"\.final\.", ".last."),
-    ):  # fmt: skip
-        name = re.sub(pattern, ours, name)
-    return name
-
-
-PUBLIC_MODELS: dict[str, PublicModel] = {
-    "brainchop.grey_white": _mesh(
-        "brainchop.grey_white", "Grey and white matter (MeshNet, 5 channels)",
-        "8b83b35b971305b9baeef9f927a5f0d4432c7beea60743f54e8d960031298ba3", ("White matter", "Grey matter"),
-        _RISING_FALLING, channels=5,
-    ),
-    "brainchop.subcortical": _mesh(
-        "brainchop.subcortical", "Cortex and subcortical structures (MeshNet, 30 channels)",
-        "aa5235ab3a034135277c47f8e7c32849895c6e31ee6c4e942d63a6aec5ff4ee4", SUBCORTICAL,
-        _RISING_FALLING, channels=30, activation="elu",
-    ),
-    "brainchop.subcortical_small": _mesh(
-        "brainchop.subcortical_small", "Cortex and subcortical structures (MeshNet, 21 channels)",
-        "0798b61d58626010708284cab719f2674c817c789acb84e8eec5265a46e8fbbc", SUBCORTICAL,
-        _RISING_FALLING, channels=21, activation="elu",
-    ),
-    "brainchop.mindgrab": _mesh(
-        "brainchop.mindgrab", "Brain extraction (mindgrab)",
-        "31f1bda17b8d3eee17a54cf3f199899763a6615a049f05ab2a05f18eb98ec23a", ("Brain",), [16, 8, 4, 2, 1] * 5,
-        _mindgrab_name, channels=15, activation="gelu", instance_norm=True, bias=False,
-    ),
-    "lwnet.vessels": _retina(
-        "lwnet.vessels", "Retinal vessels (W-Net, DRIVE)",
-        "91f0cada4b26ece63464b05be60f9b3a51f1bcd1f764081d07d3a35961118de1", ("Retinal vessels",), [8, 16, 32], 1,
-        "DRIVE: 20 colour fundus photographs.", activation="sigmoid", threshold=0.4196,
-    ),
-    "lwnet.arteries_veins": _retina(
-        "lwnet.arteries_veins", "Retinal arteries and veins (big W-Net, DRIVE)",
-        "3ef72c572c436d758b7d266ed2719e82b69ae472ea1a16e0b60ba847c920bfb5",
-        ("Crossing or uncertain vessel", "Retinal arteries", "Retinal veins"), [8, 16, 32, 64], 4,
-        "DRIVE: 20 colour fundus photographs.",
-    ),
-}  # fmt: skip

@@ -10,14 +10,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from MedImgAILib.core import Cancelled, Context, ModelError
+from MedImgAILib.core import Cancelled, Context, MissingPackageError, ModelError, OutputError
 from MedImgAILib.core.model_package import ModelPackage
 from MedImgAILib.hosts.model_store import LicenseNotAccepted, ModelStore
 from MedImgAILib.networks import catalogue
-from MedImgAILib.networks.catalogue import Entry, ModelFile, find, read_catalogue
+from MedImgAILib.networks.catalogue import Entry, ModelFile, choices, find, read_catalogue
 from MedImgAILib.networks.network_task import _example_package
-from MedImgAILib.networks.public_models import PUBLIC_MODELS, convert
-from MedImgAILib.networks.tensors import read_tensors
+from MedImgAILib.networks.public_cards import PUBLIC_MODELS
+from MedImgAILib.networks.public_models import convert
+from MedImgAILib.networks.tensors import read_tensors, sha256_of
+from testing_data import data_path
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("safetensors")
@@ -167,6 +169,60 @@ def test_files_of_this_machine_are_no_address(store, entry, tmp_path):
         store.get(local)
 
 
+def test_publishers_other_hashes_are_compared_too(store, entry, server, archive):
+    for name in ("md5", "sha1"):
+        digest = getattr(hashlib, name)(archive).hexdigest()
+        file = replace(entry.files[0], sha256="", **{name: digest})
+        assert store.get(replace(entry, files=(file,))).card.id == "example"
+        store.remove("example")
+        with pytest.raises(ModelError, match="than the catalogue says"):
+            store.get(replace(entry, files=(replace(file, **{name: "0" * len(digest)}),)))
+    begin = replace(entry.files[0], sha256=entry.files[0].sha256[:8])
+    assert store.get(replace(entry, files=(begin,))).card.id == "example"
+    assert left(store) == ["example/model.json", "example/weights.safetensors", "licenses.json"]
+
+
+def test_without_a_hash_the_first_download_counts(store, entry, server, archive):
+    unhashed = replace(entry, files=(replace(entry.files[0], sha256=""),))
+    assert not unhashed.has_hashes and entry.has_hashes
+    store.get(unhashed)
+    store.clear()
+    assert store.get(unhashed).card.id == "example"
+    store.clear()
+    server.files["/models/example.zip"] = archive[:-1] + b"!"
+    with pytest.raises(ModelError, match="another one than at the first download"):
+        store.get(unhashed)
+    assert not store.path("example").exists()
+
+
+def test_model_of_several_files(store, server, tmp_path):
+    """hippodeep's three files, each in its own time, become one package."""
+    weights = [data_path(f"weights/hippodeep/{f.name}") for f in PUBLIC_MODELS["hippodeep"].files]
+    entry = next(e for e in read_catalogue() if e.id == "hippodeep")
+    files = []
+    for file, path in zip(entry.files, weights):
+        server.files[f"/{file.name}"] = path.read_bytes()
+        files.append(replace(file, urls=(f"{server.url}/{file.name}",)))
+    entry = replace(entry, files=tuple(files))
+    store.accept_license(entry)
+    second = server.files.pop(f"/{files[1].name}")
+    with pytest.raises(ModelError, match=files[1].name):
+        store.get(entry)
+    server.files[f"/{files[1].name}"] = second
+    assert store.get(entry).card.id == "hippodeep"
+    asked = [path for path, _ in server.asked]
+    assert asked.count(f"/{files[0].name}") == 1, "what is here already was fetched again"
+    assert left(store) == ["hippodeep/model.json", "hippodeep/weights.safetensors", "licenses.json"]
+
+
+def test_package_that_brings_weights_is_named(store):
+    entry = replace(next(e for e in read_catalogue() if e.id == "hd_bet"), requirement="no-such-package-here>=1")
+    store.accept_license(entry)
+    with pytest.raises(MissingPackageError, match="no-such-package-here") as caught:
+        store.get(entry)
+    assert caught.value.requirements == ("no-such-package-here>=1",)
+
+
 # Import
 
 
@@ -179,6 +235,20 @@ def test_offline_import_of_folder_archive_and_removal(store, tmp_path):
     for name in ("example", "../models", "licenses.json"):
         with pytest.raises(ModelError, match="no model"):
             store.remove(name)
+
+
+def test_import_of_public_weights_and_what_is_none(store, tmp_path):
+    package = store.import_model(data_path("weights/hippodeep"))
+    assert package.card.id == "hippodeep"
+    with pytest.raises(OutputError, match="here already"):
+        store.import_model(data_path("weights/hippodeep"))
+    with pytest.raises(ModelError, match="needs the published file"):
+        store.remove("hippodeep")
+        store.import_model(data_path("weights/hippodeep/hippodeep.pt"))
+    (tmp_path / "notes.txt").write_text("hello")
+    with pytest.raises(ModelError, match="none of the public weights"):
+        store.import_model(tmp_path / "notes.txt")
+    assert left(store) == ["licenses.json"]
 
 
 def test_archive_that_climbs_out_is_refused(store, tmp_path):
@@ -214,7 +284,10 @@ def test_pickle_that_runs_code_is_refused(store, tmp_path, writer, monkeypatch):
     monkeypatch.setitem(
         PUBLIC_MODELS,
         "lwnet.vessels",
-        replace(PUBLIC_MODELS["lwnet.vessels"], sha256=hashlib.sha256(source.read_bytes()).hexdigest()),
+        replace(
+            PUBLIC_MODELS["lwnet.vessels"],
+            files=(replace(PUBLIC_MODELS["lwnet.vessels"].files[0], sha256=sha256_of(source)),),
+        ),
     )
     with pytest.raises(ModelError, match="not loaded"):
         store.import_model(source)
@@ -240,9 +313,14 @@ def test_lying_header_and_other_files_are_refused(tmp_path):
 def test_catalogue_names_every_conversion_as_it_is():
     entries = {e.id: e for e in read_catalogue()}
     for name, model in PUBLIC_MODELS.items():
-        assert entries[name].files[0].sha256 == model.sha256 and entries[name].is_ready
-        assert [label for label, _ in entries[name].labels] == [s.name for s in model.card.outputs[0].segments]
-    assert not entries["hippodeep"].is_ready
+        entry, card = entries[name], model.card
+        assert entry.is_ready and entry.title == card.title and entry.license == card.license
+        assert [label for label, _ in entry.labels] == [s.name for s in card.outputs[0].segments]
+        assert list(entry.inputs) == [i.name for i in card.inputs]
+        if entry.loader == "public_weights":
+            assert [(f.name, f.sha256) for f in entry.files] == [(f.name, f.sha256) for f in model.files]
+    assert not entries["deepbet"].is_ready and entries["deepbet"].task == "segment.brain_extraction"
+    assert {e.format for e in entries.values()} >= {"MONAI bundle", "nnU-Net v2", "Public weights"}
 
 
 def test_catalogue_meets_its_schema():
@@ -254,10 +332,13 @@ def test_catalogue_meets_its_schema():
 def test_search():
     entries = read_catalogue()
     assert "lwnet.vessels" in [e.id for e in find(entries, "RETINAL vessels")]
-    assert {e.id for e in find(entries, "hippocampus", modality="MR", ready=True)} == {
-        "brainchop.subcortical", "brainchop.subcortical_small",
-    }  # fmt: skip
+    found = {e.id for e in find(entries, "hippocampus", modality="MR", ready=True)}
+    assert {"brainchop.subcortical", "hippodeep"} <= found and "lwnet.vessels" not in found
     assert not find(entries, modality="CT", body_part="Brain")
+    assert {e.loader for e in find(entries, format="MONAI bundle")} == {"monai_bundle"}
+    assert {e.license for e in find(entries, license="MIT")} == {"MIT"}
+    offered = choices(entries)
+    assert "CT" in offered["modality"] and "Whole body" in offered["body_part"] and "MIT" in offered["license"]
 
 
 @pytest.mark.parametrize(
