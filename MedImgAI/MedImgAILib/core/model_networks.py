@@ -43,6 +43,8 @@ NETWORKS: dict[str, tuple[str, str, tuple[str, ...]]] = {
 } | {
     f"public.{name}": ("MedImgAILib.networks.public_networks", name, (_TORCH,))
     for name in ("FlairUNet", "HDBET", "SAENet")
+} | {
+    "public.Hippodeep": ("MedImgAILib.networks.hippodeep_network", "Hippodeep", (_TORCH,)),
 }  # fmt: skip
 """Card name → (module, class, requirements). A network of our own is added here, in the product, by its module."""
 
