@@ -56,7 +56,7 @@ class ImageFusion(Task):
     id = "fusion.image"
     title = "Image fusion"
     group = "Image fusion"
-    summary = "Merges two registered images of different modality into one grey image, by one of six methods."
+    summary = "Merges two registered images of different modality into one grey image, by one of eight methods."
     references = (
         "Burt PJ, Adelson EH. The Laplacian pyramid as a compact image code. IEEE Trans Commun 1983;31:532-540",
         "Li S, Kang X, Hu J. Image fusion with guided filtering. IEEE Trans Image Process 2013;22:2864-2875",
@@ -72,20 +72,24 @@ class ImageFusion(Task):
     parameters = (
         ChoiceParameter(
             "method", "Method", "laplacian",
-            "Multiscale methods keep the details of both; mean and maximum are quick looks.",
+            "Multiscale methods keep the details of both, salient regions are shown as they are; mean and maximum are "
+            "quick looks.",
             choices={
                 "weighted": "Weighted mean",
                 "maximum": "Maximum",
                 "pca": "Principal component",
                 "laplacian": "Laplacian pyramid",
+                "discrete_wavelet": "Discrete wavelet",
                 "wavelet": "Undecimated wavelet",
                 "guided": "Guided filter",
+                "salient": "Salient regions",
             },
         ),
         FloatParameter(
             "weight", "Weight of the first", 0.5,
             "Share of the first image; in multiscale methods, of its coarsest part.",
-            minimum=0.0, maximum=1.0, step=0.05, enabled_when=("method", ("weighted", "laplacian", "wavelet")),
+            minimum=0.0, maximum=1.0, step=0.05,
+            enabled_when=("method", ("weighted", "laplacian", "discrete_wavelet", "wavelet")),
         ),
     )  # fmt: skip
     outputs = (
