@@ -30,6 +30,7 @@ OK, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
 _USAGE = """usage: medimgai tasks [--json|--markdown] list the tasks
        medimgai <task> --help           inputs, outputs and parameters of a task
        medimgai <task> --input FILE --output FILE [--<parameter> VALUE …]
+       medimgai models [--help]         list, fetch and import models
        medimgai --version"""
 
 logger = logging.getLogger("MedImgAI")
@@ -86,6 +87,10 @@ def _command(argv: list[str], reporter: Reporter) -> int:
         return OK
     if argv[0] == "tasks":
         return _list_tasks(argv[1:])
+    if argv[0] == "models":
+        from .model_cli import models_command
+
+        return models_command([a for a in argv[1:] if a not in ("--quiet", "--json-progress")], reporter)
     if argv[0].startswith("-"):
         raise UsageError(f"The name of a task comes first, not '{argv[0]}'; 'medimgai tasks' lists them.")
     task = registry()[argv[0]]
