@@ -6,7 +6,7 @@
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
-# deepbet comes without what its desktop window needs, so pip would warn of conflicts.
+# deepbet and nnU-Net's networks come without what only their own programs need, so pip would warn of conflicts.
 PIP := $(PY) -m pip install -qq --disable-pip-version-check --no-warn-conflicts -c Testing/requirements/constraints.txt
 export PYTHONPATH := MedImgAI:MedImgAIReconstruct:MedImgAIFusion:Testing
 export QT_QPA_PLATFORM := offscreen
@@ -29,6 +29,7 @@ $(VENV)/.run: $(VENV)/.created pyproject.toml Testing/requirements/run.txt Testi
 $(VENV)/.test: $(VENV)/.run Testing/requirements/test.txt
 	@echo "Setting up what the tests need …"
 	@$(PIP) -r Testing/requirements/test.txt
+	@$(PIP) --no-deps dynamic-network-architectures
 	@touch $@
 
 $(VENV)/.bench-%: $(VENV)/.test Testing/requirements/bench-%.txt
