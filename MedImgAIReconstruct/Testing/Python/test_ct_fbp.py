@@ -10,7 +10,7 @@ from MedImgAIReconstructLib.ct import accelerate, slabs, weights
 from MedImgAIReconstructLib.ct.cone import ConeFilter
 from MedImgAIReconstructLib.ct.fbp import FDK, BackProjection, DirectFourier, FilteredBackProjection
 from MedImgAIReconstructLib.ct.filters import padded_length, ramp_filter, window_response
-from MedImgAIReconstructLib.ct.grid import Grid, automatic_grid, fan_angle
+from MedImgAIReconstructLib.ct.grid import Grid, automatic_grid, fan_angle, ray_distance
 from MedImgAIReconstructLib.ct.phantoms import Ellipsoid, sample, shepp_logan
 from MedImgAIReconstructLib.ct.torch_ct import back_project_diverging
 
@@ -154,6 +154,14 @@ def test_a_large_axis_shift_keeps_the_values(degrees, curved):
     x, y = np.meshgrid(grid.axis(2), grid.axis(1))
     inside = image[((x - 4) / 16) ** 2 + ((y + 3) / 14) ** 2 < 1]
     assert inside.mean() == pytest.approx(1.0, abs=5e-4) and inside.std() < 1e-3
+
+
+@pytest.mark.parametrize("shift", [-9.0, 9.0])
+def test_the_view_of_a_shifted_parallel_beam(shift):
+    """A detector of 64 mm whose axis is off by 9 mm sees 41 mm to one side, all around in a full turn."""
+    scan = ScanGeometry("parallel", turn(40), (1.0, 1.0), axis_shift_mm=shift)
+    assert automatic_grid(scan, 1, 64).shape == (1, 82, 82)
+    np.testing.assert_allclose(ray_distance(scan, np.array([shift, 0.0])), [0.0, -shift])
 
 
 def test_uneven_angles():

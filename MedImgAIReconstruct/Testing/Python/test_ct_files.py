@@ -221,6 +221,14 @@ def test_rings_are_removed():
     assert quality.rmse(result.array, data.array) < 0.5 * quality.rmse(broken.array, data.array)
 
 
+def test_a_cut_object_falls_to_nothing_on_both_sides():
+    rows = preprocessing.extend_truncated(np.ones((2, 1, 10), np.float32), 6)[0, 0]
+    assert rows.shape == (22,) and (rows[6:16] == 1).all()
+    assert (np.diff(rows[:7]) > 0).all() and (np.diff(rows[15:]) < 0).all()
+    np.testing.assert_allclose(rows, rows[::-1])
+    assert rows[0] < 0.05
+
+
 def test_truncation_is_extended():
     scan = ScanGeometry("parallel", np.pi * np.arange(180) / 180)
     data = scan_of([Ellipsoid(0.02, (50, 50, np.inf))], scan, 1, 64)

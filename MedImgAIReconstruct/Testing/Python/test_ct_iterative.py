@@ -89,6 +89,16 @@ def test_difference_and_divergence_are_adjoint():
         assert inner == pytest.approx(-np.vdot(x, iterative.divergence(y, axis)))
 
 
+@pytest.mark.parametrize("task, more", [(SIRT, {}), (OSSART, {"subsets": 1})])
+def test_relaxation_scales_the_step(head, task, more):
+    data, _, _ = head
+    whole, half = (
+        run(task, {"projections": data}, iterations=1, nonnegative=False, relaxation=r, **more)["volume"].array
+        for r in (1.0, 0.5)
+    )
+    np.testing.assert_allclose(half, 0.5 * whole, atol=1e-6 * np.abs(whole).max())
+
+
 def test_warm_start_goes_on_where_it_stopped(head):
     data, _, _ = head
     once = run(SIRT, {"projections": data}, iterations=10)["volume"]
