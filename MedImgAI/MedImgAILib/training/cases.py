@@ -61,8 +61,13 @@ class Case:
         object.__setattr__(self, "images", tuple(self.images))
         object.__setattr__(self, "patient", self.patient or self.id)
 
-    def content_hash(self) -> str:
+    def content_hash(self, place: bool = True) -> str:
         """SHA-256 over the images' and the target's content; the names of the files do not count.
+
+        Parameters
+        ----------
+        place : bool
+            Whether images of the scene that differ only in where they lie in the patient are different.
 
         Raises
         ------
@@ -71,7 +76,7 @@ class Case:
         """
         digest = hashlib.sha256()
         for part in (*self.images, self.target):
-            digest.update(_content(part))
+            digest.update(_content(part, place))
         return digest.hexdigest()
 
 
@@ -127,7 +132,7 @@ def known_classes(cases) -> tuple[str, ...]:
     return tuple(sorted(names, key=lambda n: (0, int(n), "") if n.lstrip("-").isdigit() else (1, 0, n)))
 
 
-def _content(part) -> bytes:
+def _content(part, place: bool) -> bytes:
     """What distinguishes one part of a case from another, 32 bytes."""
     digest = hashlib.sha256()
     if isinstance(part, Path):
@@ -139,11 +144,13 @@ def _content(part) -> bytes:
             except OSError as error:
                 raise InputError(f"The file {path} cannot be read ({error.strerror or error}).") from error
     elif isinstance(part, Volume):
-        digest.update(_array(part.array))
-        digest.update(np.round(part.geometry.ijk_to_ras, 6).tobytes())
+        ordered = part.canonical()
+        digest.update(_array(ordered.array) + _place(part.geometry if place else None, ordered.geometry))
     elif isinstance(part, Segmentation):
-        for layer in part.layers:
+        ordered = part.canonical()
+        for layer in ordered.layers:
             digest.update(_array(layer))
+        digest.update(_place(part.geometry if place else None, ordered.geometry))
         digest.update(json.dumps([(s.name, s.label, s.layer) for s in part.segments]).encode())
     else:
         digest.update(repr(part).encode())
@@ -153,3 +160,8 @@ def _content(part) -> bytes:
 def _array(array: np.ndarray) -> bytes:
     array = np.ascontiguousarray(array)
     return hashlib.sha256(f"{array.dtype} {array.shape}".encode() + array.tobytes()).digest()
+
+
+def _place(stored, ordered) -> bytes:
+    """How the voxels lie: their order and place, or their size alone."""
+    return np.round(stored.ijk_to_ras if stored is not None else ordered.spacing, 4).tobytes()

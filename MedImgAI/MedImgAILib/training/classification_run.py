@@ -214,7 +214,8 @@ class _Run:
         if not count:
             limits += " Nothing was held out, so how good it is on new cases is unknown."
         summary = Summary(
-            self.collection.origin, len(used), len({c.case.patient for c in used}), data_hash(c.key for c in used),
+            self.collection.origin, len(used), len({c.case.patient for c in used}),
+            data_hash(c.case.content_hash(False) for c in used),
             f"Classes: {counts}; images of {shape} voxels.", found, by_round,
             f"{count} cases that the network judged had not seen{chosen}" if count else "no case", limits,
         )  # fmt: skip

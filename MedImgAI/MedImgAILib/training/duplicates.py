@@ -65,16 +65,13 @@ def _three(volume: np.ndarray) -> np.ndarray:
 
 
 def _shrunk(plane: np.ndarray, side: int) -> np.ndarray:
-    """Means over a grid of ``side`` × ``side`` boxes; smaller planes are repeated."""
+    """Means over ``side`` × ``side`` equal boxes, exact for any size of the plane."""
     for axis in (0, 1):
-        count = plane.shape[axis]
+        plane = np.moveaxis(plane, axis, 0)
+        count = len(plane)
+        total = np.concatenate([np.zeros_like(plane[:1], dtype=np.float64), np.cumsum(plane, axis=0, dtype=np.float64)])
         edges = np.linspace(0, count, side + 1)
-        if count < side:
-            plane = np.take(plane, np.minimum((np.arange(side) * count) // side, count - 1), axis=axis)
-        else:
-            starts = edges[:-1].astype(int)
-            sizes = np.diff(np.append(starts, count))
-            shape = [1, 1]
-            shape[axis] = -1
-            plane = np.add.reduceat(plane, starts, axis=axis) / sizes.reshape(shape)
-    return plane
+        whole = np.minimum(edges.astype(int), count - 1)
+        at = total[whole] + (edges - whole)[:, None] * (total[whole + 1] - total[whole])
+        plane = np.moveaxis(np.diff(at, axis=0) * (side / count), 0, axis)
+    return plane.astype(np.float32)

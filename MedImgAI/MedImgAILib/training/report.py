@@ -62,7 +62,7 @@ def _row(case, collection, seen, counts, volumes, problems) -> dict:
     for further in case.images[1:]:
         read_image(further, f"An image of case '{case.id}'")
     facts = image_facts(first)
-    seen.append(fingerprint(first.array))
+    seen.append(fingerprint(first.canonical().array))
     row = {
         "case": case.id, "patient": case.patient, "split": case.split, "usable": "yes",
         "i": facts.shape[2], "j": facts.shape[1], "k": facts.shape[0],
@@ -79,7 +79,7 @@ def _row(case, collection, seen, counts, volumes, problems) -> dict:
         counts[case.target] += 1
     else:
         truth = renamed(read_segmentation(case.target), collection.segments)
-        if not truth.geometry.same_grid(first.geometry):
+        if not truth.canonical().geometry.same_grid(first.canonical().geometry):
             problems.append(("warning", f"The label image of case '{case.id}' lies on another grid than its image."))
         found = []
         for segment in truth.segments:

@@ -25,8 +25,8 @@ class DataReport(Task):
     group = "Training"
     summary = "Looks through a data set before training: sizes, values, balance, duplicates, missing and damaged parts."
     references = (
-        "Roberts M, Driggs D, Thorpe M, et al. Common pitfalls and recommendations for using machine learning to detect "
-        "and prognosticate for COVID-19 using chest radiographs and CT scans. Nat Mach Intell 2021; 3:199-217.",
+        "Roberts M, Driggs D, Thorpe M, et al. Common pitfalls and recommendations for using machine learning to "
+        "detect and prognosticate for COVID-19 using chest radiographs and CT scans. Nat Mach Intell 2021; 3:199-217.",
         "Zauner C. Implementation and benchmarking of perceptual image hash functions. Thesis, Hagenberg 2010.",
     )
     keywords = ("training", "quality", "duplicates", "leak", "class balance")

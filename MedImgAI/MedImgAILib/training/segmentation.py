@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +21,7 @@ from .reading import read_image, read_segmentation, renamed
 from .sampling import Sampler
 
 OVERLAP = 0.5
-_SIDES = ("left", "right", "links", "rechts", "_l", "_r", " l", " r")
+_SIDE = re.compile(r"(?<![a-z])(left|right|links|rechts|gauche|droite?|l|r|lh|rh)(?![a-z])")
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,14 +69,14 @@ def gather(collection: Collection, context: Context, on_error: str, grey: bool =
 
 
 def _facts(case, collection) -> tuple[tuple, list[ImageFacts]]:
-    truth = read_segmentation(case.target)
+    truth = read_segmentation(case.target).canonical()
     named = renamed(truth, collection.segments)
     mask = np.zeros(truth.geometry.shape, bool)
     for layer in truth.layers:
         mask |= layer > 0
     facts = []
     for source in case.images:
-        volume = read_image(source, f"The image of case '{case.id}'")
+        volume = read_image(source, f"The image of case '{case.id}'").canonical()
         same = volume.geometry.same_grid(truth.geometry)
         facts.append(image_facts(volume, mask if same else None))
     return named.segments, facts
@@ -83,8 +84,7 @@ def _facts(case, collection) -> tuple[tuple, list[ImageFacts]]:
 
 def flips_allowed(segments, dimensions: int, wanted: bool) -> tuple[bool, ...]:
     """For each axis whether samples may be mirrored: not left and right where a segment's name says its side."""
-    names = [s.name.lower() for s in segments]
-    sided = any(name.startswith(("left", "right")) or any(w in f" {name}" for w in _SIDES) for name in names)
+    sided = any(_SIDE.search(s.name.lower()) for s in segments)
     flips = [wanted] * dimensions
     if sided:
         flips[-1] = False

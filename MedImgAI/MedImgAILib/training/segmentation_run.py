@@ -185,7 +185,8 @@ class _Run:
         )
         shape = "×".join(str(n) for n in self.patch[::-1])
         summary = Summary(
-            self.collection.origin, len(used), len({c.case.patient for c in used}), data_hash(c.key for c in used),
+            self.collection.origin, len(used), len({c.case.patient for c in used}),
+            data_hash(c.case.content_hash(False) for c in used),
             f"Segments: {', '.join(self.names)}; patches of {shape} voxels.", figures, by_round, judged_on,
             _limits(self.plan, used, judged_cases),
         )  # fmt: skip
