@@ -115,11 +115,16 @@ class ImageFusion(Task):
         return {"fused": result.reordered(*inverse_order(*order)), "metrics": table}
 
 
+def pictures_of(arrays, spacing):
+    """The axis of the thickest slices, and the (K, J, I) arrays as float32 with that axis first."""
+    short = [axis for axis in range(3) if arrays[0].shape[axis] == 1]
+    axis = short[0] if short else int(np.argmax(np.round(spacing, 3)))
+    return axis, [np.moveaxis(np.asarray(a, np.float32), axis, 0) for a in arrays]
+
+
 def _pictures(fused, images, spacing):
     """The arrays on 0…255 with the axis of the thickest slices first."""
-    short = [axis for axis in range(3) if fused.shape[axis] == 1]
-    axis = short[0] if short else int(np.argmax(np.round(spacing, 3)))
-    fused, *images = (np.moveaxis(np.asarray(a, np.float32), axis, 0) * np.float32(255) for a in (fused, *images))
+    fused, *images = (np.float32(255) * array for array in pictures_of((fused, *images), spacing)[1])
     return fused, images
 
 
