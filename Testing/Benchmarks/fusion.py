@@ -1,4 +1,4 @@
-"""Registration and decision fusion: accuracy on real images with known motions, and time beside itk-elastix and ITK."""
+"""Rigid registration on real images with known motions beside itk-elastix; all figures of fusion."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ import statistics
 import time
 
 import numpy as np
-from MedImgAIFusionLib.decision.staple import Staple
-from MedImgAIFusionLib.decision.vote import MajorityVote
 from MedImgAIFusionLib.registration.tasks import RigidRegistration
-from MedImgAILib.core import Context, Geometry, LinearTransform, Segment, Segmentation
+from MedImgAILib.core import Context, LinearTransform
 from MedImgAILib.core.geometry import LPS_FROM_RAS
 from MedImgAILib.core.itk import volume_from_itk
 from MedImgAILib.core.resampling import resample_volume
 
-from . import fusion_deformable
+from . import fusion_deformable, fusion_image
+from .fusion_decision import atlas_rows, decision_rows
 from .measuring import row
 
 CASES = ("brats_2013_pat0002_1", "brats_2013_pat0003_1", "brats_2013_pat0005_1", "brats_2013_pat0006_1")
@@ -22,11 +21,6 @@ EXTRAS = ("itk-elastix",)
 """Packages of peers, installed for the benchmark only."""
 TRIALS = 10
 """Far starts per glioma case."""
-
-
-def rows() -> list[dict]:
-    """All figures; those against itk-elastix only where it is installed."""
-    return [*near_rows(), *far_rows(), *visits_rows(), *fusion_deformable.rows(), *decision_rows()]
 
 
 def glioma(case: str):
@@ -113,58 +107,6 @@ def visits_rows() -> list[dict]:
     theirs = np.corrcoef(fixed, on_common(second, np.linalg.inv(to_native[1])))[0, 1]
     return [row("rigid, two visits of longitudinal_ms/patient12, correlation in the brain, beside the affines given",
                 float(ours), "≥ 0.94", "NCC", peer=float(theirs))]  # fmt: skip
-
-
-def decision_rows() -> list[dict]:
-    """Ten raters of 256³ voxels against SimpleITK: the same voxels, and how much faster."""
-    import SimpleITK as sitk
-
-    answers = _raters(10, 256)
-    grid = Geometry.from_spacing((256, 256, 256))
-    result = []
-    for name, task, labels in (("majority vote", MajorityVote(), 2), ("STAPLE", Staple(), 1)):
-        voxels = [np.minimum(a, labels) for a in answers]
-        segments = [Segment(f"segment {n}", n) for n in range(1, labels + 1)]
-        segmentations = [Segmentation.from_labels(v, grid, segments, f"rater {n}") for n, v in enumerate(voxels)]
-        images = [sitk.GetImageFromArray(v) for v in voxels]
-        ours, peer = [], []
-        for _ in range(3 if labels > 1 else 1):
-            seconds, outputs = _timed(lambda: task.execute({"segmentations": segmentations}, {}, Context()))  # noqa: B023
-            ours.append(seconds)
-            seconds, consensus = _timed(lambda: _peer_consensus(images, labels))  # noqa: B023
-            peer.append(seconds)
-        different = int((outputs["consensus"].layers[0] != consensus).sum())
-        faster = statistics.median(peer) / statistics.median(ours)
-        timing = statistics.median(ours), statistics.median(peer)
-        result.append(
-            row(f"{name}, voxels that differ from SimpleITK's, 10 raters of 256³", different, "= 0", "voxels")
-        )
-        result.append(row(f"{name}, SimpleITK's time relative to ours, 10 raters of 256³", faster, "≥ 3", "×", *timing))
-    return result
-
-
-def _peer_consensus(images, labels):
-    import SimpleITK as sitk
-
-    if labels > 1:
-        return sitk.GetArrayFromImage(sitk.LabelVoting(images, 0))
-    return sitk.GetArrayFromImage(sitk.STAPLE(images)) >= 0.5
-
-
-def _raters(count: int, size: int) -> list[np.ndarray]:
-    """Outlines of two nested ellipsoids that waver differently for every rater."""
-    from scipy.ndimage import zoom
-
-    rng = np.random.default_rng(0)
-    axis = np.arange(size, dtype=np.float32) - size / 2
-    k, j, i = axis[:, None, None], axis[None, :, None], axis[None, None, :]
-    outer = np.sqrt((k / 90) ** 2 + (j / 100) ** 2 + (i / 80) ** 2)
-    inner = np.sqrt(k**2 + j**2 + i**2) / 30
-    answers = []
-    for _ in range(count):
-        wave = zoom(rng.normal(0, 0.05, (16, 16, 16)).astype(np.float32), size / 16, order=1)
-        answers.append((outer + wave < 1).astype(np.uint8) + (inner + 3 * wave < 1))
-    return answers
 
 
 def _load(relative):
@@ -256,3 +198,8 @@ def _error(matrix, motion, points) -> float:
     moved = points @ motion[:3, :3].T + motion[:3, 3]
     back = moved @ matrix[:3, :3].T + matrix[:3, 3]
     return float(np.linalg.norm(back - points, axis=1).mean())
+
+
+PARTS = (
+    near_rows, far_rows, visits_rows, fusion_deformable.rows, decision_rows, atlas_rows, fusion_image.rows
+)  # fmt: skip
