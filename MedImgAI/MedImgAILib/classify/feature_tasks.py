@@ -89,9 +89,10 @@ class TrainOnFeatures(Task):
         table = inputs.features
         special = [parameters.truth_column, parameters.case_column, parameters.patient_column]
         ignored = {c.strip() for c in [*special, *parameters.ignored_columns.split(",")]}
+        actual = texts(table, parameters.truth_column)
         names, values = feature_values(table, ignored)
         bags, cases, owner = bags_of(table, values, parameters.case_column)
-        labels = _one_each(texts(table, parameters.truth_column), owner, len(bags), "class", table)
+        labels = _one_each(actual, owner, len(bags), "class", table)
         classes = _classes(labels, parameters.positive, table)
         truth = np.array([classes.index(label) for label in labels])
         patients = np.arange(len(bags))

@@ -124,7 +124,7 @@ class TrainRobust(Task):
         recipe_of.check_classes(learnt, parameters.members)
         recipe = recipe_of.Recipe(
             parameters.members, parameters.epochs, strength=parameters.strength, seed=context.seed,
-            network={"width": parameters.width, "first_stride": 2, "first_kernel": 5},
+            network={"width": parameters.width, "first_stride": 2, "first_kernel": 5, "local_contrast": True},
         )  # fmt: skip
         folder = Path(parameters.folder.strip())
         check_folder(folder, learnt.digest())
