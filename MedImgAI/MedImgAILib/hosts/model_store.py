@@ -1,7 +1,7 @@
 """Where models lie on this machine, and how they get there: download, check, convert, import, remove.
 
-Addresses are reached through the proxy that the environment names (``HTTPS_PROXY``, ``NO_PROXY``). The folder is
-``$MEDIMGAI_MODELS``, else ``models`` in the user's cache folder.
+Addresses are reached through the proxy of :meth:`ModelStore.set_network`, else the one that the environment names
+(``HTTPS_PROXY``, ``NO_PROXY``). The folder is ``$MEDIMGAI_MODELS``, else ``models`` in the user's cache folder.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ _TIMEOUT_S = 30
 _MOST_BYTES = 8 << 30
 _PARTS = "downloads"
 _LICENSES = "licenses.json"
+_NETWORK = "network.json"
 _SEEN = "first_downloads.json"
 """Hashes of files whose publisher gives none, as they came the first time."""
 
@@ -42,13 +43,29 @@ class ModelStore:
     ----------
     folder : Path, optional
     mirror : str, optional
-        Address put before a file's path in place of its server (``https://mirror.example``), asked first; the
-        environment variable ``MEDIMGAI_MIRROR`` if None.
+        Address put before a file's path in place of its server (``https://mirror.example``), asked first; if None
+        the environment variable ``MEDIMGAI_MIRROR``, else what :meth:`set_network` remembered.
     """
 
     def __init__(self, folder: Path | str | None = None, mirror: str | None = None):
         self.folder = Path(folder) if folder else default_folder()
-        self.mirror = os.environ.get(MIRROR, "") if mirror is None else mirror
+        known = self._read(_NETWORK)
+        self.mirror = (os.environ.get(MIRROR) or str(known.get("mirror", ""))) if mirror is None else mirror
+        self.proxy = str(known.get("proxy", ""))
+
+    def set_network(self, mirror: str, proxy: str):
+        """Remember a mirror and a proxy; empty for none.
+
+        Raises
+        ------
+        ModelError
+            If one is no address of http or https.
+        """
+        for name, address in (("mirror", mirror), ("proxy", proxy)):
+            if address and not (urlsplit(address).scheme in ("http", "https") and urlsplit(address).hostname):
+                raise ModelError(f"The {name} '{address[:80]}' is no address; it begins with https:// or http://.")
+        self._write(_NETWORK, {"mirror": mirror, "proxy": proxy})
+        self.mirror, self.proxy = mirror, proxy
 
     def path(self, model_id: str) -> Path:
         """The folder of a model's package, whether it is there or not."""
@@ -250,7 +267,7 @@ class ModelStore:
         if have:
             request.add_header("Range", f"bytes={have}-")
         try:
-            answer = urllib.request.urlopen(request, timeout=_TIMEOUT_S)
+            answer = self._opener().open(request, timeout=_TIMEOUT_S)
         except urllib.error.HTTPError as error:
             if error.code == 416 and have:
                 part.unlink()  # what is here does not fit the file there; begin anew
@@ -271,6 +288,11 @@ class ModelStore:
                     context.progress(have / total if total else 0.0, f"{file.name}: {have / 2**20:.1f} MB")
         if file.bytes and have < file.bytes:
             raise ValueError(f"the connection ended after {have} of {file.bytes} bytes")
+
+    def _opener(self):
+        if not self.proxy:
+            return urllib.request.build_opener()
+        return urllib.request.build_opener(urllib.request.ProxyHandler({"http": self.proxy, "https": self.proxy}))
 
     def _make_folder(self):
         try:

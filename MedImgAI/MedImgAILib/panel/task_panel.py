@@ -12,6 +12,7 @@ from ..core import InputError, registry
 from ..core.registry import LIBRARIES
 from ..hosts.mrml import tidy
 from .chooser import TaskChooser
+from .model_section import ModelSection
 from .results import ResultArea, show_in_slice_views
 from .rows import TaskRows
 from .run_choices import RunChoices, runner_name
@@ -78,8 +79,16 @@ class TaskPanel(VTKObservationMixin):
         self.results = ResultArea(self.ui.resultsCollapsibleButton, self.ui.resultsCollapsibleButton.layout())
         self.run = RunSection(self.ui, self._make_job, self._show_result, self._busy)
         self.run_choices = RunChoices(self.ui, self._device_chosen, self._runner_chosen)
+        self.models = self._add_models(widget) if library == LIBRARIES[0] else None
         self.ui.resetButton.connect("clicked()", self._reset_clicked)
         self._observe_scene()
+
+    def _add_models(self, widget) -> ModelSection:
+        """The section of the model catalogue, below the parameters."""
+        section = ModelSection(self._use_model)
+        layout = widget.layout()
+        layout.insertWidget(layout.indexOf(self.ui.parametersCollapsibleButton) + 1, section.button)
+        return section
 
     def show_status(self, sentence: str, kind: str = "info"):
         """Show one sentence; see :meth:`RunSection.show_status`."""
@@ -106,6 +115,8 @@ class TaskPanel(VTKObservationMixin):
         self.removeObservers()
         self.rows.detach()
         self.results.clear()
+        if self.models is not None:
+            self.models.discard()
 
     def _observe_scene(self):
         scene = slicer.mrmlScene
@@ -282,6 +293,14 @@ class TaskPanel(VTKObservationMixin):
             self._write(self.state.set_parameter, self.task, name, value)
         finally:
             self.rows.show_values(self.state)
+
+    @user_action
+    def _use_model(self, task_id, model):
+        """Choose a task, and the model in it unless that is empty."""
+        self.state.wrapper.taskId = task_id
+        if model:
+            self.state.set_parameter(self.tasks[task_id], "model", model)
+        self.refresh()
 
     @user_action
     def _reset_clicked(self):
