@@ -22,7 +22,7 @@ class MedImgAI(ScriptedLoadableModule):
         ScriptedLoadableModule.__init__(self, parent)
         self.parent.title = _("MedImgAI")
         self.parent.categories = [translate("qSlicerAbstractCoreModule", "Segmentation")]
-        self.parent.dependencies = []
+        self.parent.dependencies = ["Segmentations"]
         self.parent.contributors = ["MedImgAI contributors"]
         self.parent.helpText = _("""
 <p>Enhances, segments and annotates medical images: choose a task, select its nodes, set its parameters and apply.</p>
@@ -33,6 +33,17 @@ For research use only.</p>
 MedImgAI builds on 3D Slicer, ITK, VTK, NumPy and SciPy. Each task names the publication that it follows.
 """)
         slicer.app.connect("startupCompleted()", registerSampleData)
+        slicer.app.connect("startupCompleted()", registerSegmentEditorEffects)
+
+
+def registerSegmentEditorEffects():
+    """Add the pixel classifier to the Segment Editor module."""
+    import qSlicerSegmentationsEditorEffectsPythonQt as effects
+
+    folder = os.path.join(os.path.dirname(__file__), "MedImgAILib", "panel", "MedImgAISegmentEditorEffects")
+    effect = effects.qSlicerSegmentEditorScriptedEffect(None)
+    effect.setPythonSource(os.path.join(folder, "SegmentEditorPixelClassifierEffect.py").replace("\\", "/"))
+    effect.self().register()
 
 
 def registerSampleData():

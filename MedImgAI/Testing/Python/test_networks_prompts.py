@@ -187,7 +187,7 @@ def adapter_package(folder, architecture, arguments, **fields):
 def vista(tmp_path):
     pytest.importorskip("monai")
     return adapter_package(
-        tmp_path, "monai.vista3d132", {"encoder_embed_dim": 8}, spacing=(1.5, 1.5, 1.5), orientation="SAR",
+        tmp_path, "monai.vista3d132", {"encoder_embed_dim": 8}, spacing=(1.57, 1.57, 1.57), orientation="SAR",
         inference=Inference(window=(32, 32, 32)),
     )  # fmt: skip
 
@@ -236,9 +236,9 @@ def test_vista_is_given_the_voxels_that_were_pointed_at(vista, image):
     window = np.zeros((1, 1, 32, 32, 32), np.float32)
     part = prepared.array[:, start[0] :, start[1] :, start[2] :][:, :32, :32, :32]
     window[0, :, : part.shape[1], : part.shape[2], : part.shape[3]] = part
-    # Model order SAR stores R first: index = offset in mm from the grid's origin along its axes, over 1.5 mm.
+    # Model order SAR stores R first: index = offset in mm from the grid's origin along its axes, over 1.57 mm (no voxel centre falls on a border).
     places = [
-        (np.linalg.inv(prepared.geometry.directions) @ (p - prepared.geometry.origin) / 1.5)[::-1] - start
+        (np.linalg.inv(prepared.geometry.directions) @ (p - prepared.geometry.origin) / 1.57)[::-1] - start
         for p in (*prompts.inside, *prompts.outside)
     ]
     with torch.no_grad():

@@ -11,7 +11,7 @@ from slicer_standin.fixtures import slicer_app  # noqa: F401
 
 ROOT = Path(__file__).resolve().parents[3]
 CATEGORIES = {
-    "MedImgAI": ("MedImgAI", "Segmentation", []),
+    "MedImgAI": ("MedImgAI", "Segmentation", ["Segmentations"]),
     "MedImgAIReconstruct": ("MedImgAI Reconstruct", "Tomographic Reconstruction", ["MedImgAI"]),
     "MedImgAIFusion": ("MedImgAI Fusion", "Registration", ["MedImgAI"]),
 }

@@ -1,0 +1,1 @@
+"""Effects of Slicer's Segment Editor; Slicer loads each by its path, under the name of this folder."""
