@@ -125,14 +125,20 @@ def _step(network, optimizer, cases, rng, size, batch):
 
 
 def write_package(arguments):
-    """The averaged weights in half precision, with their card."""
+    """The averaged weights in half precision, with their card, measured on images that were not learnt from."""
     import torch
     from MedImgAILib.core.model_package import ModelPackage
-    from promptable_card import CARD
+    from MedImgAILib.networks.prompts.network import PromptNet
+    from promptable_card import card
+    from promptable_measuring import measure
 
     saved = torch.load(arguments.state, weights_only=True)
-    package = ModelPackage.create(arguments.package, CARD, {k: v.half() for k, v in saved["average"].items()})
-    print(f"Wrote {package.folder} after {saved['step']} steps.")
+    weights = {k: v.half() for k, v in saved["average"].items()}
+    network = PromptNet().eval()
+    network.load_state_dict({k: v.float() for k, v in weights.items()})
+    metrics = measure(network, arguments.data)
+    package = ModelPackage.create(arguments.package, card(saved["step"], metrics), weights)
+    print(f"Wrote {package.folder} after {saved['step']} steps: {metrics}")
 
 
 if __name__ == "__main__":
