@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import train_tools as tools
 
-STEPS = 400
+STEPS = 500
 CHANNELS = [8, 16, 32, 48]
 SPACING = 1.5
 WINDOW = (96, 112, 96)
@@ -54,15 +54,12 @@ class Source:
 
 def sources(data: Path, work: Path) -> dict[str, Source]:
     """The heads, by name; made once and kept in ``work``."""
-    import torch
 
-    path = work / "brain_sources.pt"
-    if not path.exists():
-        made = {"icbm": _icbm(data), "colin": _colin(data)}
-        made["head"] = _further_head(data)
-        work.mkdir(parents=True, exist_ok=True)
-        torch.save({name: vars(source) for name, source in made.items()}, path)
-    return {name: Source(**fields) for name, fields in torch.load(path, weights_only=True).items()}
+    def made():
+        heads = {"icbm": _icbm(data), "colin": _colin(data), "head": _further_head(data)}
+        return {name: vars(source) for name, source in heads.items()}
+
+    return {name: Source(**fields) for name, fields in tools.kept(work / "brain_sources.pt", made).items()}
 
 
 def _read(path: Path):

@@ -15,7 +15,7 @@ import numpy as np
 import train_tools as tools
 
 FOLDS = 5
-STEPS = 1200
+STEPS = 800
 BATCH = 2
 CHANNELS = [16, 32, 48]
 WINDOW = (40, 56, 40)

@@ -16,7 +16,7 @@ import numpy as np
 import train_tools as tools
 
 FOLDS = 5
-STEPS = 600
+STEPS = 450
 BATCH = 4
 PATCH = (192, 192)
 CHANNELS = [12, 24, 36, 48]
@@ -151,7 +151,7 @@ def main():
     parser.add_argument("--fold", type=int, choices=range(FOLDS), help="train this network only")
     options = parser.parse_args()
     options.deadline = time.monotonic() + 60 * options.minutes
-    cases = load(options.data)
+    cases = tools.kept(options.work / f"{NAME}_cases.pt", lambda: load(options.data))
     try:
         wanted = range(FOLDS) if options.fold is None else [options.fold]
         states = [train(cases, fold, options) for fold in wanted]

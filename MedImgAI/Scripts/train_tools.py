@@ -33,6 +33,19 @@ def arguments(description: str, data: str) -> argparse.ArgumentParser:
     return parser
 
 
+def kept(path: Path, make):
+    """What ``make()`` gives, tensors in dicts and tuples, kept in a file for the next run."""
+    import torch
+
+    if not path.exists():
+        made = make()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_suffix(".draft")
+        torch.save(made, draft)
+        os.replace(draft, path)
+    return torch.load(path, weights_only=True)
+
+
 class OutOfTime(Exception):
     """The time given on the command line is over; a checkpoint is kept."""
 
@@ -72,21 +85,19 @@ def fit(network, sample, steps: int, checkpoint: Path, options, rate: float = 3e
     torch.manual_seed(options.seed)
     mean = copy.deepcopy(network)
     optimizer = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=1e-4)
-    cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps + 1, pct_start=0.15)
     done, losses = 0, []
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True)
         network.load_state_dict(state["network"])
         mean.load_state_dict(state["mean"])
         optimizer.load_state_dict(state["optimizer"])
-        cycle.load_state_dict(state["cycle"])
         done = state["done"]
 
     def keep():
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
         draft = checkpoint.with_suffix(".draft")
         state = {"network": network.state_dict(), "mean": mean.state_dict(), "optimizer": optimizer.state_dict(),
-                 "cycle": cycle.state_dict(), "done": done}  # fmt: skip
+                 "done": done}  # fmt: skip
         torch.save(state, draft)
         os.replace(draft, checkpoint)
 
@@ -101,11 +112,13 @@ def fit(network, sample, steps: int, checkpoint: Path, options, rate: float = 3e
         with torch.autocast("cpu", torch.bfloat16):
             scores = network(image)
         loss = (loss_of or dice_and_entropy)(scores.float(), label)
+        for group in optimizer.param_groups:
+            group["lr"] = float(rate * one_cycle(done / steps))
+            group["betas"] = (0.9, 0.999)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
-        cycle.step()
         done += 1
         losses.append(float(loss.detach()))
         share = min(kept, done / (done + 10))
@@ -119,6 +132,13 @@ def fit(network, sample, steps: int, checkpoint: Path, options, rate: float = 3e
         if done == steps or done % 500 == 0:
             keep()
     return {name: value.detach().clone() for name, value in mean.state_dict().items()}
+
+
+def one_cycle(share: float, rise: float = 0.15) -> float:
+    """The learning rate's part of its highest value: rising for a while, then falling, both as a cosine."""
+    if share < rise:
+        return 0.04 + 0.48 * (1 - np.cos(np.pi * share / rise))
+    return 0.001 + 0.4995 * (1 + np.cos(np.pi * (share - rise) / (1 - rise)))
 
 
 def write_package(folder: Path, card, states: list[dict], unseen: dict[str, list[str]]):
