@@ -111,11 +111,17 @@ def Hippodeep():  # noqa: N802
             return torch.sigmoid(self.convout1x(f.relu(self.convmix(torch.cat([rough, x], dim=1)))))
 
     class Network(nn.Module):
+        needs_whole_image = True
+
         def __init__(self):
             super().__init__()
             self.head, self.affine, self.hippocampus = Head(), Affine(), Hippocampus()
 
         def forward(self, x):
+            with torch.autocast(x.device.type, enabled=False):  # places in half precision miss by voxels
+                return self._found(x.float())
+
+        def _found(self, x):
             coarse = f.interpolate(x, (COARSE,) * 3, mode="trilinear", align_corners=True)
             priors = self.head(coarse)
             to_image = self.affine(priors[:, [1, 3]] * priors[:, :1])

@@ -129,7 +129,7 @@ def infer(network, image: np.ndarray, plan: Plan, context: Context | None = None
             refused = error  # it takes only the window that it was made for
         if device == "cuda":
             torch.cuda.empty_cache()
-        smaller = None if refused else smaller_window(window, shape)
+        smaller = None if refused or _needs_all(networks[0]) else smaller_window(window, shape)
         if smaller is not None:
             window = smaller
             context.warn(f"The memory did not suffice; going on with windows of {_size(window)} voxels.")
@@ -148,6 +148,8 @@ def infer(network, image: np.ndarray, plan: Plan, context: Context | None = None
 
 def _first_window(networks, image, plan, context, device):
     shape = image.shape[1:]
+    if _needs_all(networks[0]):
+        return shape
     if plan.window is not None and plan.window != "auto" and device != "cpu":
         return tuple(plan.window)
     needed = None
@@ -169,6 +171,8 @@ def _tried(look, network, image, window, plan, device):
     """``look(network, example)`` for a small example that the network takes; None if it wants its full window."""
     import torch
 
+    if _needs_all(network):
+        return None
     for edge in _PROBES:
         example = torch.zeros((1, image.shape[0], *(min(edge, w) for w in window)), device=device)
         try:
@@ -176,6 +180,11 @@ def _tried(look, network, image, window, plan, device):
         except (RuntimeError, ValueError, AssertionError):
             continue
     return None
+
+
+def _needs_all(network) -> bool:
+    """Whether a network finds its way by the whole image, so that a window of it would mislead it."""
+    return bool(getattr(network, "needs_whole_image", False))
 
 
 def _size(window) -> str:
