@@ -162,7 +162,7 @@ def _level(number, levels, first, second, points, result, options, context):
     result.history += [(number, value) for value in course]
 
 
-_BENDING = 0.02
+_BENDING = 0.3
 """Weight of the bending energy, in the metric's unit, at stiffness 1; chosen on brains and hippocampi."""
 
 

@@ -88,7 +88,7 @@ def register(images: list, options: Options, context: Context) -> Result:
                     start = result.matrices[n] if number else None
                     found = linear.register(reference, image, settings, Quiet(part), start=start)
                 result.matrices[n] = found.matrix
-                result.reasons[n] = quality.verdict(found, settings.search == "global")
+                result.reasons[n] = quality.verdict(found, quality.compare(reference, image, found.matrix)[0])
             done += 1
         # From the second round on only small corrections are looked for.
         settings = replace(settings, search="header")

@@ -9,12 +9,14 @@ import numpy as np
 from MedImgAILib.core import Context, InputError
 
 from . import pyramid
-from .comparison import NAMES, comparison
+from .comparison import LEAST_POINTS, NAMES, comparison
 from .poses import MODELS, Pose, alike, rotations
 from .search import search_everywhere
 
 _FEW = 4000
 """Points at which the starts are compared."""
+_SMALLER = 0.5
+"""A moving image whose field of view is smaller than this share of the fixed image's changes places with it."""
 _BACK = 10000
 """Points at which the registration back is compared."""
 _KEPT = (4, 2, 1)
@@ -28,7 +30,8 @@ class Result:
     ``matrix`` is (4, 4), fixed RAS to moving RAS. ``history`` has one (level, value) for each evaluation.
     ``rival`` is the best coarse value of a start that ended clearly elsewhere, as a share of the winner's; both count
     from the mean at poses that are certainly wrong. ``contrast`` is how many standard deviations the value lies above
-    that of such poses. ``consistency_mm`` is by how much the registration back misses, on average over the fixed image.
+    that of such poses. ``consistency_mm`` is by how much the registration back misses, on average over the fixed image,
+    and ``size_mm`` the size of that image to compare it with.
     """
 
     matrix: np.ndarray
@@ -38,6 +41,7 @@ class Result:
     rival: float = 0.0
     contrast: float = 0.0
     consistency_mm: float = float("nan")
+    size_mm: float = 0.0
     history: list = field(default_factory=list)
 
 
@@ -75,19 +79,39 @@ def register(fixed_volume, moving_volume, options: Options, context: Context, ma
     InputError
         If an image is constant, or the images do not overlap and no search was allowed.
     """
-    work = _Registration(fixed_volume, moving_volume, options, context, masks, start)
+    work, swapped = _prepared(fixed_volume, moving_volume, options, context, masks, start)
     with context.part(0.15, 0.45):
         best = work.search()
     with context.part(0.45, 0.93):
         best = work.refine(best)
     context.progress(0.93, "Registering back")
-    return work.judge(best)
+    return _unswapped(work.judge(best), swapped)
 
 
 def judge(fixed_volume, moving_volume, matrix, options: Options, context, masks=(None, None), start=None) -> Result:
     """What :func:`register` would say of a (4, 4) fixed-to-moving RAS matrix that was found otherwise."""
-    work = _Registration(fixed_volume, moving_volume, options, context, masks, start)
-    return work.judge(work.pose(matrix))
+    work, swapped = _prepared(fixed_volume, moving_volume, options, context, masks, start)
+    return _unswapped(work.judge(work.pose(np.linalg.inv(matrix) if swapped else matrix)), swapped)
+
+
+def _prepared(fixed, moving, options, context, masks, start):
+    """The registration, and whether the two images change places in it: points are compared in the smaller one."""
+    swapped = _SMALLER * _extent(fixed) > _extent(moving)
+    if swapped:
+        fixed, moving, masks = moving, fixed, masks[::-1]
+        start = None if start is None else np.linalg.inv(start)
+    return _Registration(fixed, moving, options, context, masks, start), swapped
+
+
+def _extent(volume) -> float:
+    """Volume of the field of view in mm³."""
+    return abs(float(np.linalg.det(volume.geometry.ijk_to_ras))) * volume.array.size
+
+
+def _unswapped(result: Result, swapped: bool) -> Result:
+    if swapped:
+        result.matrix = np.linalg.inv(result.matrix)
+    return result
 
 
 class _Registration:
@@ -133,11 +157,16 @@ class _Registration:
             context.progress(0.4 + 0.6 * n / len(starts), "Comparing orientations")
             best.append(_climb(quick, "rigid", pose, self._radius, 15, 1e-4, context))
         best = _distinct(sorted(best, key=lambda item: -item[0]), self._radius)
-        top, winner = best[0]
-        base = _wrong_values(quick, winner, self._radius).mean()
-        rivals = [value for value, pose in best[1:] if not alike(pose, winner, 20, 0.2 * self._radius)]
-        self._result.rival = max(0.0, (max(rivals) - base) / max(top - base, 1e-12)) if rivals else 0.0
+        self._note_rival(best, quick)
         return best
+
+    def _note_rival(self, best, likeness):
+        """Take down how good the best of those is that ended clearly elsewhere than the first, if there is one."""
+        top, winner = best[0]
+        rivals = [value for value, pose in best[1:] if not alike(pose, winner, 20, 0.2 * self._radius)]
+        if rivals:
+            base = _wrong_values(likeness, winner, self._radius).mean()
+            self._result.rival = max(0.0, (max(rivals) - base) / max(top - base, 1e-12))
 
     def refine(self, best: list) -> Pose:
         """The best pose after all levels."""
@@ -157,6 +186,7 @@ class _Registration:
                 history.append((number, value))
                 context.curve(f"{NAMES[options.metric]}/level {number + 1}", len(history), value)
             best = _distinct(sorted((item[:2] for item in refined), key=lambda item: -item[0]), self._radius)
+            self._note_rival(best, likeness)
         return best[0][1]
 
     def judge(self, pose: Pose) -> Result:
@@ -167,7 +197,7 @@ class _Registration:
         wrong = _wrong_values(likeness, pose, self._radius)
         result.contrast = float((result.value - wrong.mean()) / max(wrong.std(), 1e-12))
         result.matrix = np.linalg.inv(self._frame) @ pose.matrix @ self._frame
-        result.consistency_mm = self._consistency(pose)
+        result.consistency_mm, result.size_mm = self._consistency(pose), 4 * self._radius
         return result
 
     def _comparison(self, number, points=None):
@@ -182,9 +212,15 @@ class _Registration:
         fixed, moving = self._fixed, self._moving
         center = pose.map(pose.center[None])[0]
         count = min(self._samples, _BACK)
-        points = pyramid.sample_points(moving.levels[0], moving.levels[-1], count, self._rng)
-        likeness = comparison(moving, fixed, self._levels - 1, self._options, center, points)
+        points = pyramid.sample_points(moving.levels[0], moving.levels[-1], 2 * count, self._rng)
+        # Only those that the result puts into the fixed image, which may be much smaller.
         back = Pose.from_matrix(np.linalg.inv(pose.matrix), center)
+        kji = fixed.levels[0].indices(back.map(points.T).T)
+        limits = np.array(fixed.levels[0].array.shape)[:, None] - 0.5
+        points = points[:, ((kji >= -0.5) & (kji <= limits)).all(axis=0)]
+        if points.shape[1] < LEAST_POINTS:
+            return float("nan")
+        likeness = comparison(moving, fixed, self._levels - 1, self._options, center, points)
         _, found = _climb(likeness, self._options.model, back, self._radius, 30, 1e-6, self._context)
         level = fixed.levels[0]
         at = level.geometry.ras(np.indices(level.array.shape)[::-1].reshape(3, -1).T[::7])

@@ -10,9 +10,16 @@ from .metric import Sampler
 AMBIGUOUS = 0.9
 """A start that ended elsewhere and reached this share of the best metric makes the result doubtful."""
 LEAST_OVERLAP = 0.2
-"""Least share of the fixed image's structure that must lie inside the moving image."""
-LEAST_CONTRAST = 8.0
-"""By how many standard deviations the result must beat poses that are certainly wrong."""
+"""Least share of the smaller image's structure that must lie inside the other."""
+MOST_STRETCHED = 1.75
+"""Factor by which an affine map may stretch or shrink any direction."""
+MOST_INCONSISTENT = 0.05
+"""By what part of the image's diagonal the way forth and back may miss."""
+LEAST_CONTRAST, DOUBTFUL_CONTRAST = 6.0, 11.0
+"""By how many standard deviations the result must beat poses that are certainly wrong: always, and where the images
+share little information. A small part of a large image reaches less than a whole image does."""
+LITTLE_INFORMATION = 1.08
+"""Normalised mutual information below which images share little; unrelated ones reach about 1.05."""
 
 
 def normalized_mutual_information(first, second, bins: int = 64) -> float:
@@ -57,14 +64,23 @@ def compare(fixed: Volume, moving: Volume, matrix, points: int = 40000) -> tuple
     return normalized_mutual_information(values[inside], other), overlap
 
 
-def verdict(result, global_search: bool) -> str:
-    """Why the registration failed, in words that follow "because"; empty if it did not."""
+def verdict(result, information: float) -> str:
+    """Why the registration failed, in words that follow "because"; empty if it did not.
+
+    ``information`` is the normalised mutual information at the result, of :func:`compare`.
+    """
     if result.overlap < LEAST_OVERLAP:
-        return f"only {100 * result.overlap:.0f} % of the fixed image's structure lies inside the moving image"
-    if result.contrast < LEAST_CONTRAST:
+        return f"only {100 * result.overlap:.0f} % of the smaller image's structure lies inside the other"
+    least = DOUBTFUL_CONTRAST if information < LITTLE_INFORMATION else LEAST_CONTRAST
+    if result.contrast < least:
         return "the images are hardly more alike at the result than at poses that are certainly wrong"
-    if global_search and result.rival > AMBIGUOUS:
+    if result.rival > AMBIGUOUS:
         return "a very different position fits almost as well"
+    if result.consistency_mm > MOST_INCONSISTENT * result.size_mm:
+        return f"registering back misses the way forth by {result.consistency_mm:.0f} mm"
+    stretched = np.linalg.svd(result.matrix[:3, :3], compute_uv=False)
+    if stretched.max() > MOST_STRETCHED or stretched.min() < 1 / MOST_STRETCHED:
+        return f"it stretches the image between {1 / stretched.max():.2g} and {1 / stretched.min():.2g} times"
     if result.value < 0.98 * result.start_value:
         return "the images are less alike than they were at the start"
     return ""
@@ -80,7 +96,7 @@ def table(result, before, after, failed: bool, landmarks=None) -> Table:
         ("Metric", result.start_value, result.value),
         ("Normalised mutual information", before[0], after[0]),
         ("Overlap of the fields of view, %", 100 * before[1], 100 * after[1]),
-        ("Structure inside the moving image, %", nan, 100 * result.overlap),
+        ("Structure inside the other image, %", nan, 100 * result.overlap),
         ("Best other position, % of the result", nan, 100 * result.rival),
         ("Contrast to wrong poses, standard deviations", nan, result.contrast),
         ("Inverse consistency, mean, mm", nan, result.consistency_mm),

@@ -48,7 +48,7 @@ def search_everywhere(fixed: Pyramid, moving: Pyramid, begin: Pose, points: np.n
             context.progress(0.5 * n / len(tried), "Searching all orientations")
     best = [pose for _, pose in sorted(zip(scores, given + tried, strict=True), key=lambda item: -item[0])[:_SHIFTED]]
     level = fixed.levels[0]
-    extent = np.array(level.array.shape[::-1]) * level.geometry.spacing
+    extent = np.maximum(*(np.ptp(image.levels[0].geometry.corners_ras(), axis=0) for image in (fixed, moving)))
     # Along the level's axes, which are the frame's.
     steps = [np.array(s) for s in itertools.product((-0.24, -0.12, 0, 0.12, 0.24), repeat=3) if any(s)]
     for n, pose in enumerate(best):
@@ -57,9 +57,9 @@ def search_everywhere(fixed: Pyramid, moving: Pyramid, begin: Pose, points: np.n
             tried.append(Pose(pose.linear, pose.shift + step * extent, begin.center))
             scores.append(scorer(tried[-1]))
     order = np.argsort(-np.array(scores[len(given) :]), kind="stable")
-    chosen = []
+    chosen, apart = [], 0.15 * float((np.array(level.array.shape[::-1]) * level.geometry.spacing).max())
     for pose in (tried[n] for n in order):
-        if not any(alike(pose, other, 15, 0.15 * extent.max()) for other in chosen):
+        if not any(alike(pose, other, 15, apart) for other in chosen):
             chosen.append(pose)
         if len(given) + len(chosen) == _RETURNED:
             break

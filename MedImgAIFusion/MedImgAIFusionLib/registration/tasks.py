@@ -89,7 +89,7 @@ class _LinearRegistration(RegistrationTask):
         context.progress(0.9, "Judging the result")
         before = quality.compare(fixed, moving, np.eye(4) if start is None else start)
         after = quality.compare(fixed, moving, result.matrix)
-        reason = quality.verdict(result, parameters.search == "global")
+        reason = quality.verdict(result, after[0])
         self.warn(reason, context)
         there, back = self.names(inputs)
         transform = LinearTransform(np.linalg.inv(result.matrix), name=there)

@@ -68,7 +68,7 @@ class WarpingTask(RegistrationTask):
             begun = np.eye(4) if given is None else given
         else:
             inputs = _started(inputs)
-        to_moving, share = begun, 0.0
+        to_moving, share, doubt = begun, 0.0, ""
         if parameters.initial != "none" and before is not None:
             context.log("The start is a warp, so no linear step is taken before.")
         elif parameters.initial != "none" and min(inputs.fixed.geometry.shape) == 1:
@@ -78,7 +78,9 @@ class WarpingTask(RegistrationTask):
             options = linear.Options(parameters.initial, "mutual_information", "center", samples=10000)
             masks = (inputs.fixed_mask, inputs.moving_mask)
             with context.part(0.0, share):
-                to_moving = linear.register(inputs.fixed, inputs.moving, options, Quiet(context), masks, given).matrix
+                found = linear.register(inputs.fixed, inputs.moving, options, Quiet(context), masks, given)
+            to_moving = found.matrix
+            doubt = quality.verdict(found, quality.compare(inputs.fixed, inputs.moving, to_moving)[0])
         with context.part(share, 0.9):
             transform, inverse, result = self.warp(inputs, parameters, to_moving, context)
         if before is not None:
@@ -90,18 +92,19 @@ class WarpingTask(RegistrationTask):
             registered = resample_volume(
                 moving, whole.fixed.geometry, parameters.interpolation, transform, outside, part
             )  # fmt: skip
-        judged = self._judge(whole, parameters, begun, transform, registered, result, context)
+        judged = self._judge(whole, parameters, begun, transform, registered, result, doubt, context)
         images = self.images(whole, parameters, transform, context, registered)
         return images | judged | {"transform": transform, "inverse": inverse}
 
-    def _judge(self, inputs, parameters, begun, transform, registered, result, context) -> dict:
-        """The outputs that tell of quality; a failure is told to the user."""
+    def _judge(self, inputs, parameters, begun, transform, registered, result, doubt, context) -> dict:
+        """The outputs that tell of quality; a failure is told to the user. ``doubt`` is that of the linear step."""
         found = deformable_quality.figures(result)
         before = quality.compare(inputs.fixed, inputs.moving, begun)[0]
         after = quality.compare(inputs.fixed, registered, np.eye(4))[0]
         last = [value for level, value in result.history if level == result.history[-1][0]] or [before, after]
         likeness = (last[0], before), (max(last), after)
         reason = deformable_quality.verdict(found, *likeness, float(np.sort(result.geometry.spacing)[1]))
+        reason = reason or (doubt and f"in the linear step {doubt}")
         self.warn(reason, context)
         errors = landmarks.errors(inputs, transform)
         outputs = {"quality": deformable_quality.table(found, *likeness, bool(reason), errors)}

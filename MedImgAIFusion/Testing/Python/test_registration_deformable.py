@@ -279,3 +279,62 @@ def test_grid_of_a_stretched_image_stays_coarse_along_thick_slices():
 
     grids = level_grids(Geometry.from_spacing((20, 256, 256), (1.0, 1.0, 5.0)))
     assert [g.shape[0] for _, g in grids][-1] == 20 and all(g.spacing[2] >= 5 - 1e-9 for _, g in grids)
+
+
+def test_a_warp_may_be_the_start(bent_brain):
+    """From a third of the known deformation the rest is found, and the transform holds both."""
+    fixed, moving, truth = bent_brain
+    third = DisplacementTransform(truth.vectors / 3, truth.geometry, name="third")
+    found = register(fixed, moving, {"start": third}, initial="affine")
+    assert endpoint_error(found["transform"], truth, fixed)[0].mean() < 0.9
+    points = fixed.geometry.ras(np.random.default_rng(0).uniform(4, np.array(fixed.geometry.shape[::-1]) - 5, (300, 3)))
+    there = found["transform"].map_points_inverse(points)
+    assert np.linalg.norm(found["inverse"].map_points_inverse(there) - points, axis=1).mean() < 0.5
+
+
+@pytest.mark.parametrize("metric", ["local_correlation", "normalized_gradients"])
+def test_pytorch_gives_the_same(bent_brain, metric):
+    pytest.importorskip("torch")
+    fixed, moving, truth = bent_brain
+    results = [
+        register(fixed, moving, metric=metric, engine=engine, iterations=8, context=Listener(device="cpu"))
+        for engine in ("built_in", "torch")
+    ]
+    points = fixed.geometry.ras(np.random.default_rng(0).uniform(2, np.array(fixed.geometry.shape[::-1]) - 3, (500, 3)))
+    first, second = (r["transform"].map_points_inverse(points) for r in results)
+    assert np.linalg.norm(first - points, axis=1).mean() > 1
+    np.testing.assert_allclose(first, second, atol=0.02)
+
+
+def test_another_organ_is_called_a_failure(bent_brain):
+    fixed, _, _ = bent_brain
+    abdomen = load("ct/ts_abdomen_ct.nii.gz")
+    context = Listener()
+    result = register(fixed, abdomen, initial="affine", context=context, iterations=10)
+    assert row(result["quality"], "Failed (1 = yes)")[1] == 1 and len(context.warnings) == 1
+
+
+def test_stop_and_keep_ends_with_a_whole_result(bent_brain):
+    class Finishing(Listener):
+        points = 0
+
+        def on_curve(self, name, x, y):
+            self.points += 1
+
+        def is_finishing(self):
+            return self.points >= 10
+
+    fixed, moving, truth = bent_brain
+    context = Finishing()
+    error, size = endpoint_error(register(fixed, moving, context=context)["transform"], truth, fixed)
+    assert error.mean() < 0.8 * size.mean() and context.points < 15
+
+
+def test_a_mask_outside_the_image_is_refused(bent_brain):
+    fixed, moving, _ = bent_brain
+    away = np.eye(4)
+    away[:3, 3] = (0, 900, 0)
+    everywhere = np.ones(fixed.geometry.shape, np.uint8)
+    mask = Segmentation.from_labels(everywhere, fixed.geometry, [Segment("all")], "far").transformed(away)
+    with pytest.raises(InputError, match="'far' has no voxel inside"):
+        register(fixed, moving, {"fixed_mask": mask})

@@ -328,3 +328,133 @@ def test_a_tiny_shift_costs_no_overlap():
         matrix = np.eye(4)
         matrix[2, 3] = shift
         assert compare(volume, volume, matrix, points=10**6)[1] == pytest.approx(share)
+
+
+def test_derivatives_of_gradient_fields_by_the_pose():
+    from MedImgAIFusionLib.registration import comparison, linear
+
+    fixed, moving = small()
+    frame = pyramid.frame_of(fixed)
+    spacings = pyramid.level_spacings(fixed)
+    first, second = (pyramid.build(volume, None, frame, spacings) for volume in (fixed, moving))
+    points = pyramid.sample_points(first.levels[0], first.levels[-1], 9000, np.random.default_rng(0))
+    # Far from the border, where no point comes or goes with the pose.
+    points = np.ascontiguousarray(points[:, np.abs(points).max(axis=0) < 7])
+    options = linear.Options(metric="normalized_gradients")
+    likeness = comparison.comparison(first, second, 0, options, np.zeros(3), points)
+    model = poses.AffineModel(poses.Pose(euler(5, 3, -4), np.array([1.0, -2.0, 0.5]), np.zeros(3)), 20.0)
+    at = np.random.default_rng(1).normal(size=12) * 0.3
+    _, by_linear, by_shift, share = likeness(model.pose(at))
+    assert share > 0.5
+    step = 1e-2
+    slopes = [
+        (likeness(model.pose(at + h))[0] - likeness(model.pose(at - h))[0]) / (2 * step) for h in np.eye(12) * step
+    ]
+    got = model.chain(at, by_linear, by_shift)
+    np.testing.assert_allclose(got, slopes, atol=0.1 * np.abs(slopes).max())
+
+
+def test_gradient_fields_find_another_contrast():
+    """The same head with its contrast folded over: bright and dark both turn into bright."""
+    fixed, _, mask = glioma(3, 3.0)
+    moving = fixed.with_array(np.abs(fixed.array - 0.5) + 0.2 * np.sin(3 * fixed.array), name="folded")
+    matrix = motion(euler(12, -8, 10), (9, -7, 6), fixed.geometry.center)
+    result = register(fixed, moving.transformed(matrix), metric="normalized_gradients", samples=10000, resample=False)
+    assert error_mm(result["transform"], matrix, brain_points(mask)).mean() < 0.6
+    assert row(result["quality"], "Failed (1 = yes)")[1] == 0
+
+
+def test_the_inverse_and_its_consistency_are_given():
+    fixed, moving = small()
+    result = register(fixed, moving, search="center", samples=6000)
+    np.testing.assert_allclose(result["inverse"].matrix @ result["transform"].matrix, np.eye(4), atol=1e-9)
+    assert result["inverse"].name == "fixed to moving"
+    assert row(result["quality"], "Inverse consistency, mean, mm")[1] < 0.3
+
+
+def test_a_small_image_is_found_in_a_large_one():
+    """A slab of the head, a tenth of it, somewhere else: the roles of fixed and moving do not matter."""
+    fixed, moving, mask = glioma(3, 3.0)
+    shape = (18, 40, 40)
+    start = [(n - m) // 2 + s for n, m, s in zip(moving.geometry.shape, shape, (4, -3, 2), strict=True)]
+    window = tuple(slice(s, s + n) for s, n in zip(start, shape, strict=True))
+    slab = Volume(moving.array[window], moving.geometry.cropped(start, shape), name="slab")
+    matrix = motion(euler(10, -8, 6), (20, -15, 12), fixed.geometry.center)
+    points = slab.geometry.ras(np.random.default_rng(0).uniform(0, 1, (200, 3)) * np.array(shape[::-1]))
+    there = register(fixed, slab.transformed(matrix), samples=10000)
+    back = register(slab.transformed(matrix), fixed, samples=10000)
+    for result, found in ((there, there["transform"]), (back, back["inverse"])):
+        assert error_mm(found, matrix, points).mean() < 1.0
+        assert row(result["quality"], "Failed (1 = yes)")[1] == 0
+
+
+@pytest.mark.parametrize("task", [RigidRegistration(), AffineRegistration()], ids=["rigid", "affine"])
+def test_another_organ_is_called_a_failure(task):
+    brain, abdomen = load("brain/mni152_t1.nii.gz", 4.0), load("ct/ts_abdomen_ct.nii.gz", 4.0)
+    for fixed, moving in ((brain, abdomen), (abdomen, brain)):
+        context = Listener()
+        result = register(fixed, moving, task, context=context, samples=10000, resample=False)
+        assert row(result["quality"], "Failed (1 = yes)")[1] == 1 and len(context.warnings) == 1
+
+
+def test_other_people_and_other_contrasts_are_not():
+    pairs = [("brain/mni152_t1.nii.gz", "brain/ch2.nii.gz")]
+    folder = "longitudinal_ms/patient12/study1_"
+    pairs += [(f"{folder}FLAIR.nii.gz", f"{folder}{name}.nii.gz") for name in ("T1W", "T2W")]
+    for one, other in pairs:
+        context = Listener()
+        register(load(one, 3.0), load(other, 3.0), context=context, samples=10000, resample=False)
+        assert not context.warnings, (other, context.warnings)
+
+
+def test_units_do_not_matter():
+    """HU, SUV, 16 bit or a huge offset: the same motion."""
+    fixed, moving = small()
+    wanted = register(fixed, moving, search="center", samples=6000)["transform"].matrix
+    stored = (
+        moving.array * 12 - 1024,
+        moving.array.astype(np.float64) / 1000 + 5e4,
+        np.rint(moving.array * 10).astype(np.int16),
+    )
+    for array in stored:
+        got = register(fixed, moving.with_array(array), search="center", samples=6000)["transform"].matrix
+        np.testing.assert_allclose(got, wanted, atol=0.1)
+
+
+def test_an_engine_that_is_not_installed_is_named():
+    from MedImgAILib.core import MissingPackageError
+
+    fixed, moving = small()
+    for engine, package in (("elastix", "itk-elastix"), ("ants", "antspyx")):
+        with pytest.raises(InputError, match="There is no Python at '/nowhere/python'"):
+            register(fixed, moving, engine=engine, engine_python="/nowhere/python")
+        try:
+            register(fixed, moving, engine=engine, search="header")
+        except MissingPackageError as error:
+            assert package in str(error) and package in error.requirements[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["elastix", "ants"])
+def test_optional_engines_recover_a_motion(engine):
+    python = optional_python(engine)
+    fixed, moving, mask = glioma(3, 3.0)
+    matrix = motion(euler(8, -6, 5), (6, -5, 4), fixed.geometry.center)
+    found = register(fixed, moving.transformed(matrix), engine=engine, engine_python=python)
+    assert error_mm(found["transform"], matrix, brain_points(mask)).mean() < 1.5
+    assert "curve" not in found and row(found["quality"], "Failed (1 = yes)")[1] == 0
+
+
+def optional_python(engine):
+    """Empty if the engine is installed here, else the Python of an environment that the benchmark made."""
+    from importlib import metadata
+    from pathlib import Path
+
+    try:
+        metadata.version({"elastix": "itk-elastix", "ants": "antspyx"}[engine])
+        return ""
+    except metadata.PackageNotFoundError:
+        python = Path(__file__).parents[3] / "build" / "antspyx" / "bin" / "python"
+        if engine == "ants" and python.exists():
+            return str(python)
+        pytest.skip(f"{engine} is not installed")
