@@ -1,6 +1,7 @@
 """What a run produced, shown in the panel and in the views."""
 
 import html
+from pathlib import Path
 
 import qt
 import slicer
@@ -135,14 +136,17 @@ def _row(title: str, node):
         view = _table_view(node)
         box.addWidget(view)
     elif node.IsA("vtkMRMLTextNode"):
+        if is_page(node.GetText()):
+            tool_tip = _("Show the whole report in the web browser.")
+            head.addWidget(_button(_("Open in browser"), tool_tip, open_in_browser, node, needs_views=False))
         box.addWidget(_text_view(node))
     return widget, view
 
 
-def _button(text, tool_tip, action, node):
+def _button(text, tool_tip, action, node, needs_views=True):
     button = qt.QPushButton(text)
     button.toolTip = tool_tip
-    if slicer.app.layoutManager() is None:
+    if needs_views and slicer.app.layoutManager() is None:
         button.enabled = False
         button.toolTip = _("There are no views.")
     button.connect("clicked()", lambda: action(node))
@@ -165,12 +169,32 @@ def _table_view(node):
     return view
 
 
+def is_page(text) -> bool:
+    """Whether a text is an HTML page, as reports are."""
+    return (text or "").lstrip()[:15].lower().startswith(("<!doctype html", "<html"))
+
+
 def _text_view(node):
+    text = node.GetText() or ""
+    if is_page(text):
+        view = qt.QTextBrowser()
+        view.openExternalLinks = False
+        view.setHtml(text)
+        view.setMinimumHeight(_LARGEST_HEIGHT)
+        return view
     view = qt.QPlainTextEdit()
     view.setReadOnly(True)
-    view.setPlainText(node.GetText() or "")
+    view.setPlainText(text)
     view.setMaximumHeight(_LARGEST_HEIGHT // 2)
     return view
+
+
+def open_in_browser(node):
+    """Write an HTML page to Slicer's temporary folder and show it in the user's web browser."""
+    name = "".join(c if c.isalnum() else "-" for c in node.GetName())
+    path = Path(slicer.app.temporaryPath) / f"MedImgAI-{name}.html"
+    path.write_text(node.GetText(), encoding="utf-8")
+    qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(path)))
 
 
 def show_in_3d(segmentation):
