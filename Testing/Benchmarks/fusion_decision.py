@@ -70,7 +70,8 @@ def atlas_rows() -> list[dict]:
     every = ", ".join(f"{title} {value:.3f}" for title, value in mean.items())
     name = f"{TARGETS} hippocampi by {ATLASES} atlases"
     return [
-        row(f"{name}, Dice of joint label fusion less majority vote's ({every})", joint - vote, "≥ 0", "Dice", joint, vote),
+        row(f"{name}, Dice of joint label fusion less majority vote's ({every})", joint - vote, "≥ 0", "Dice",
+            joint, vote),
         row(f"{name}, worst fusion's Dice less the mean single atlas'", min(mean.values()) - statistics.mean(single),
             "≥ 0", "Dice", min(mean.values()), statistics.mean(single)),
         row(f"{name}, time of joint label fusion", statistics.mean(times), "< 30", "s"),
