@@ -58,7 +58,7 @@ DISCRETISATION = (
 )  # fmt: skip
 PREPARATION = (
     FloatParameter(
-        "spacing_mm", "Resample to", 0.0,
+        "resample_mm", "Resample to", 0.0,
         "Voxel size to which image and segments are brought first, within slices only for 2-D and 2.5-D texture; 0 "
         "leaves them as they are.", "mm", minimum=0.0, maximum=20.0,
     ),
@@ -189,10 +189,10 @@ def _region(image: Volume, first: Volume, segmentation, segment, axis, parameter
     ordered, own = image.canonical(), segmentation.canonical()
     mask = own.mask(segment)
     spacing = np.array(grid.spacing)
-    resampled = parameters.spacing_mm > 0
+    resampled = parameters.resample_mm > 0
     if resampled:
         flat = None if parameters.aggregation.startswith("3d") else 2 - axis
-        spacing = np.array([s if n == flat else parameters.spacing_mm for n, s in enumerate(spacing)])
+        spacing = np.array([s if n == flat else parameters.resample_mm for n, s in enumerate(spacing)])
         grid = _centred(grid, spacing)
     if not own.geometry.same_grid(grid):
         box = _cover(own.geometry, mask, grid)

@@ -141,7 +141,7 @@ def test_segments_on_another_grid_and_resampling():
     other = cube(coarse)
     one, two = (run([image], s, layout="segments").columns for s in (own, other))
     assert all(one[n][0] == pytest.approx(two[n][0], rel=1e-6, nan_ok=True) for n in CODES)
-    resampled = run([image], own, layout="segments", spacing_mm=0.8).columns
+    resampled = run([image], own, layout="segments", resample_mm=0.8).columns
     assert resampled["morph_volume_mm3"][0] == pytest.approx(one["morph_volume_mm3"][0], rel=0.06)
     assert resampled["stat_mean"][0] == pytest.approx(one["stat_mean"][0], rel=0.02)
 
@@ -149,7 +149,7 @@ def test_segments_on_another_grid_and_resampling():
 def test_whole_numbers_stay_whole_when_resampled():
     image = ramp((10, 20, 20), (1.0, 1.0, 2.0))
     whole = image.with_array(np.rint(image.array).astype(np.int16), name="CT", units="HU")
-    found = run([whole], cube(image.geometry), layout="segments", spacing_mm=1.0).columns
+    found = run([whole], cube(image.geometry), layout="segments", resample_mm=1.0).columns
     assert found["stat_maximum"][0] == round(found["stat_maximum"][0])
 
 

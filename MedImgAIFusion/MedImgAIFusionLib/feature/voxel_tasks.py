@@ -93,7 +93,7 @@ class TrainFeatureFusion(Task):
         from .examples import example_patient
 
         images, segmentation = example_patient()
-        parameters = {"spacing_mm": 0.0, "scales_mm": "2", "trees": 8, "samples": 200, "components": 6}
+        parameters = {"voxel_mm": 0.0, "scales_mm": "2", "trees": 8, "samples": 200, "components": 6}
         return {"images": images, "segmentations": [segmentation]}, parameters
 
     def validate(self, inputs, parameters):
@@ -112,7 +112,7 @@ class TrainFeatureFusion(Task):
         named = [(f"deep {n}", *pair) for n, pair in enumerate(pairs, start=1)]
         with context.part(0.2, 0.8) as part:
             trained = train(
-                data.cases, data.modalities, data.segments, named, recipe, parameters.spacing_mm, part
+                data.cases, data.modalities, data.segments, named, recipe, parameters.voxel_mm, part
             )  # fmt: skip
         case = data.cases[0]
         with context.part(0.8, 0.95) as part:

@@ -34,7 +34,7 @@ PATIENT_PARAMETERS = (
         "segmentation, labels, mask or seg.", advanced=True,
     ),
     FloatParameter(
-        "spacing_mm", "Voxel size", 2.0, "To which images are brought; 0 keeps the voxels of the first image.",
+        "voxel_mm", "Voxel size", 2.0, "To which images are brought; 0 keeps the voxels of the first image.",
         "mm", minimum=0.0, maximum=10.0,
     ),
 )  # fmt: skip
@@ -80,7 +80,7 @@ def collect(inputs, parameters, context) -> Data:
     cases = []
     for number, patient in enumerate(patients):
         context.progress(0.4 + 0.6 * number / len(patients), f"Preparing {patient.name}")
-        cases.append(prepare(patient, modalities, parameters.spacing_mm, list(segments)))
+        cases.append(prepare(patient, modalities, parameters.voxel_mm, list(segments)))
         for modality, image in patient.images.items():
             if image.array.min() == image.array.max():
                 context.warn(f"{image.label} is constant; '{modality}' tells nothing in case '{patient.name}'.")

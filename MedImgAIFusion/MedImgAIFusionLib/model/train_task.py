@@ -102,7 +102,7 @@ class TrainJointNetwork(Task):
         from ..feature.examples import example_patient
 
         images, segmentation = example_patient()
-        parameters = {"spacing_mm": 0.0, "steps": 3, "patch": 8, "evaluation": "training"}
+        parameters = {"voxel_mm": 0.0, "steps": 3, "patch": 8, "evaluation": "training"}
         return {"images": images, "segmentations": [segmentation]}, parameters
 
     def validate(self, inputs, parameters):
@@ -138,7 +138,7 @@ class TrainJointNetwork(Task):
             score = float(table.columns["Dice mean"][0])
             metrics = {} if seen or not np.isfinite(score) else {"dice": round(score, 4)}
             told = f"{len(data.cases)} cases ({', '.join(c.name for c in data.cases[:20])})"
-            card = new_card(data.modalities, data.units, data.segments, parameters.spacing_mm, settings, told, metrics)
+            card = new_card(data.modalities, data.units, data.segments, parameters.voxel_mm, settings, told, metrics)
             ModelPackage.create(Path(parameters.model), card, network.state_dict())
         first = data.cases[0]
         with context.part(0.95, 1.0) as part:

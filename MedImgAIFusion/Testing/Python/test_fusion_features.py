@@ -24,7 +24,7 @@ from MedImgAILib.core import (
 )
 
 TRAIN, APPLY, JOIN = (registry()[name] for name in ("fusion.features_train", "fusion.features_apply", "fusion.tables"))
-QUICK = {"spacing_mm": 0.0, "scales_mm": "1", "trees": 10, "samples": 300, "components": 6}
+QUICK = {"voxel_mm": 0.0, "scales_mm": "1", "trees": 10, "samples": 300, "components": 6}
 
 
 def patient(seed: int, shape=(14, 18, 20), name="patient"):

@@ -288,7 +288,7 @@ def test_subsets_of_modalities():
 # Tasks
 
 
-QUICK = {"spacing_mm": 0.0, "steps": 2, "patch": 8}
+QUICK = {"voxel_mm": 0.0, "steps": 2, "patch": 8}
 
 
 def scene(count):
@@ -348,5 +348,5 @@ def test_constant_channel_is_told_and_a_single_slice_is_trained(caplog):
     flat = images[1].with_array(np.full_like(images[1].array, 7), name="FLAIR")
     one = [Volume(v.array[7:8], v.geometry.cropped((7, 0, 0), (1, 20, 24)), name=v.name) for v in (images[0], flat)]
     cut = Segmentation.from_labels(segmentation.layers[0][7:8], one[0].geometry, SEGMENTS)
-    result = TRAIN.execute({"images": one, "segmentations": [cut]}, QUICK | {"spacing_mm": 1.0}, Context("cpu"))
+    result = TRAIN.execute({"images": one, "segmentations": [cut]}, QUICK | {"voxel_mm": 1.0}, Context("cpu"))
     assert "is constant" in caplog.text and result["segmentation"].geometry.shape == (1, 20, 24)
