@@ -1,0 +1,1 @@
+"""Case studies: whole paths from the images of a patient to a report."""

@@ -1,0 +1,74 @@
+"""The page that a brain-tumour exam ends in."""
+
+from __future__ import annotations
+
+import base64
+from html import escape
+
+import numpy as np
+from MedImgAILib.core import Table
+from MedImgAILib.evaluate.report import charts_html, page, paragraph, table_html
+from MedImgAILib.mammography.thumbnail import outline, png
+
+_PAINT = {1: (90, 170, 230), 2: (240, 190, 70), 3: (230, 80, 80)}
+LIMITS = (
+    "The outlines come from a network trained on the few patients that its card names; it knows gliomas of adults "
+    "before treatment and nothing else, and will outline something in other images, too. For research only, not for "
+    "diagnosis."
+)
+
+
+def report_html(exam, labels: np.ndarray, measures: Table, regions: Table | None, notes, card) -> str:
+    """The report as one HTML page.
+
+    Parameters
+    ----------
+    exam : .exam.Exam
+    labels : (K, J, I) uint8 ndarray
+        Of :data:`.tumour_regions.TISSUES`.
+    measures : Table
+    regions : Table, optional
+    notes : list of str
+    card : ModelCard
+    """
+    volumes = dict(zip(measures.columns["part"], measures.columns["volume"]))
+    if volumes["Whole tumour"] > 0:
+        found = (
+            f"The tumour has {volumes['Whole tumour']:.1f} mL, its core {volumes['Tumour core']:.1f} mL, the enhancing "
+            f"part {volumes['Enhancing tumour']:.1f} mL."
+        )
+    else:
+        found = "No tumour was found."
+    pictures = [(f"{name}, largest section", slice_html(volume, labels)) for name, volume in exam.images.items()]
+    score = ", ".join(f"{name} {value:g}" for name, value in card.metrics.items())
+    model = f"{card.title}, trained on {card.training_data}" + (f"; {score}" if score else "") + "."
+    sections = [
+        ("", paragraph(found)),
+        ("Pictures", charts_html(pictures)),
+        ("Volumes", table_html(measures)),
+        ("What was done", "<ul>" + "".join(f"<li>{escape(note)}</li>" for note in notes) + "</ul>"),
+        ("Model", paragraph(model)),
+        ("Limits", paragraph(LIMITS)),
+    ]
+    if regions is not None:
+        sections.insert(3, ("Tissue of small regions", table_html(regions)))
+    return page("Brain-tumour exam", sections)
+
+
+def slice_html(volume, labels: np.ndarray) -> str:
+    """An ``<img>`` of the axial slice with most tumour, outlined."""
+    order = volume.geometry.canonical_order()
+    image = volume.reordered(*order).array
+    mask = volume.with_array(labels).reordered(*order).array
+    counts = (mask > 0).sum((1, 2))
+    k = int(counts.argmax()) if counts.any() else image.shape[0] // 2
+    # As radiologists look: front up, the patient's right on the left.
+    plane, mask = image[k, ::-1, ::-1], mask[k, ::-1, ::-1]
+    low, high = np.percentile(plane, [1, 99.5])
+    grey = np.clip((plane - low) / max(high - low, 1e-6), 0, 1) * 255
+    rgb = np.repeat(grey[..., None], 3, axis=2).astype(np.uint8)
+    for label, color in _PAINT.items():
+        rgb[outline(mask >= label)] = color
+    factor = max(1, 320 // max(rgb.shape[:2]))
+    rgb = np.ascontiguousarray(np.repeat(np.repeat(rgb, factor, 0), factor, 1))
+    return f'<img alt="tumour" src="data:image/png;base64,{base64.b64encode(png(rgb)).decode()}">'

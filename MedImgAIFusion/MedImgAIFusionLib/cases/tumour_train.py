@@ -1,0 +1,181 @@
+"""Training of the brain-tumour case study on a folder of patients, judged with each patient left out in turn."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from MedImgAILib.core import (
+    BooleanParameter,
+    ChoiceParameter,
+    FloatParameter,
+    InputError,
+    IntegerParameter,
+    ParameterError,
+    Table,
+    TablePort,
+    Task,
+    Text,
+    TextParameter,
+    TextPort,
+)
+from MedImgAILib.core.model_package import ModelPackage
+
+from ..model.cases import Case, prepare
+from ..model.folder import read_patients
+from ..model.package import new_card
+from ..model.train_task import WIDTHS
+from ..model.training import Settings, infer, train
+from .tumour_regions import PARTS, TISSUES, RegionClassifier, dice, majority, regions_of, segments, tissue_labels
+
+REGIONS = "regions.txt"
+"""File of the region classifier, as JSON, beside the network in the package."""
+REQUIREMENTS = ("torch>=2.2", "safetensors>=0.4", "scikit-learn>=1.3")
+REFERENCES = (
+    "Menze BH et al. The multimodal brain tumor image segmentation benchmark (BRATS). IEEE Trans Med Imaging 2015; "
+    "34:1993-2024. doi:10.1109/TMI.2014.2377694",
+    "Havaei M et al. HeMIS: hetero-modal image segmentation. MICCAI 2016:469-477. doi:10.1007/978-3-319-46723-8_54",
+)
+
+
+class TrainBrainTumour(Task):
+    """A joint network for the parts of a tumour and a classifier of its regions, from registered brain images."""
+
+    id = "cases.brain_tumour_train"
+    title = "Train brain-tumour analysis"
+    group = "Case studies"
+    summary = "Learns tumour parts from a folder of patients and shows what it is worth, each patient left out in turn."
+    references = REFERENCES
+    keywords = ("glioma", "BraTS", "leave-one-out", "segmentation", "radiomics")
+    requirements = REQUIREMENTS
+    uses_device = True
+    can_finish_early = True
+
+    parameters = (
+        TextParameter(
+            "data", "Data", "", "A folder with one folder for each patient, or a table (.csv) of paths.", kind="folder"
+        ),
+        TextParameter("modalities", "Modalities", "T1c, FLAIR", "Which of T1, T1c, T2 and FLAIR, as files are named."),
+        TextParameter("segmentation_name", "Segments' file", "", "What it is called, if not labels or seg."),
+        TextParameter("whole", "Whole tumour", "1, 2, 3, 4", "Labels or segment names of everything."),
+        TextParameter("core", "Core", "1, 3, 4", "Labels or names of necrosis, non-enhancing and enhancing tumour."),
+        TextParameter("enhancing", "Enhancing", "4", "Labels or names of what takes up contrast agent."),
+        TextParameter("model", "Model package", "", "New folder for what was learnt; empty keeps none.", kind="save"),
+        BooleanParameter("leave_one_out", "Leave one out", True, "Trains once more for each patient, to judge on it."),
+        FloatParameter(
+            "spacing_mm", "Voxel size", 2.0, "To which images are brought.", "mm", minimum=0.5, maximum=10.0
+        ),
+        IntegerParameter("steps", "Steps", 300, "Updates of each network.", minimum=1, maximum=100000),
+        ChoiceParameter(
+            "width", "Network", "small", "Small trains on a processor, large needs a graphics card.",
+            choices={"small": "Small", "medium": "Medium", "large": "Large"}, advanced=True,
+        ),
+        IntegerParameter("patch", "Patch", 32, "Voxels along an edge.", minimum=8, maximum=192, advanced=True),
+    )  # fmt: skip
+    outputs = (
+        TablePort("cases", "Cases", "Dice of each part and accuracy of region classification, patient by patient."),
+        TextPort("summary", "Summary", "What was learnt from what, and what it is worth."),
+    )
+
+    def validate(self, inputs, parameters):
+        if not parameters.data:
+            raise ParameterError("Data: no folder was given; choose a folder of patients.")
+        if parameters.model and Path(parameters.model).exists():
+            raise ParameterError(f"Model package: {parameters.model} exists already; choose a new folder.")
+
+    def example(self):
+        from .tumour_example import example_folder
+
+        settings = {"spacing_mm": 3.0, "steps": 3, "patch": 8, "leave_one_out": False}
+        return {}, {"data": str(example_folder())} | settings
+
+    def run(self, inputs, parameters, context):
+        names = [m.strip() for m in parameters.modalities.split(",") if m.strip()]
+        with context.part(0.0, 0.1) as part:
+            cases = collect(parameters, names, part)
+        if parameters.leave_one_out and len(cases) < 2:
+            raise InputError("Leaving one out needs two patients or more; switch it off or add patients.")
+        settings = Settings(WIDTHS[parameters.width], parameters.steps, patch=parameters.patch)
+        trainings = len(cases) * parameters.leave_one_out + 1
+        rows = []
+        for number in range(trainings - 1):
+            shown = [c for n, c in enumerate(cases) if n != number]
+            with context.part(0.1 + 0.9 * number / trainings, 0.1 + 0.9 * (number + 1) / trainings) as part:
+                network, regions = learn(shown, names, settings, part, f"Loss/without {cases[number].name}")
+                rows.append(judge(network, regions, cases[number], part))
+        with context.part(1 - 0.9 / trainings, 1.0) as part:
+            network, regions = learn(cases, names, settings, part, "Loss/all")
+        if not rows:
+            rows = [judge(network, regions, case, context) for case in cases]
+        table = Table({key: _column([row[key] for row in rows]) for key in rows[0]}, "Cases")
+        if parameters.model:
+            self._store(parameters, names, cases, settings, network, regions, table)
+        return {"cases": table, "summary": Text(_summary(table, names, parameters.leave_one_out), "Training summary")}
+
+    def _store(self, parameters, names, cases, settings, network, regions, table):
+        told = f"{len(cases)} patients ({', '.join(c.name for c in cases[:20])})"
+        metrics = {}
+        if parameters.leave_one_out:
+            scores = {name: float(np.nanmean(table.columns[name])) for name in table.columns if name.startswith("Dice")}
+            metrics = {name.lower().replace(" ", "_"): round(score, 4) for name, score in scores.items()}
+        card = new_card(names, [""] * len(names), segments(), parameters.spacing_mm, settings, told, metrics)
+        card = replace(card, id="brain-tumour", title="Brain tumour from " + ", ".join(names))
+        ModelPackage.create(Path(parameters.model), card, network.state_dict(), {REGIONS: regions.to_json()})
+
+
+def collect(parameters, names, context) -> list[Case]:
+    """The patients of the folder, prepared, with the labels of :data:`.tumour_regions.TISSUES`."""
+    _, patients = read_patients(parameters.data, names, parameters.segmentation_name)
+    cases = []
+    for number, patient in enumerate(patients):
+        context.progress(number / len(patients), f"Preparing {patient.name}")
+        labels = tissue_labels(patient.segmentation, parameters.whole, parameters.core, parameters.enhancing)
+        cases.append(prepare(replace(patient, segmentation=labels), names, parameters.spacing_mm, TISSUES))
+    return cases
+
+
+def learn(cases: list[Case], names, settings: Settings, context, curve: str):
+    """The network and the region classifier of some patients."""
+    with context.part(0.0, 0.85) as part:
+        network = train(cases, len(TISSUES) + 1, settings, part, curve)
+    features, tissues = [], []
+    for case in cases:
+        regions = regions_of(case.array, case.labels > 0, case.geometry.spacing_kji)
+        features.append(regions.features)
+        tissues.append(majority(regions, case.labels))
+    classifier = RegionClassifier.train(names, np.concatenate(features), np.concatenate(tissues), context.seed)
+    return network, classifier
+
+
+def judge(network, classifier: RegionClassifier, case: Case, context) -> dict:
+    """Dice of the parts, and accuracy of the regions' tissue inside the true tumour."""
+    with context.part(0.85, 1.0) as part:
+        found = infer(network, case.array, part).argmax(0)
+    row: dict = {"case": case.name}
+    for part_name, values in PARTS.items():
+        row[f"Dice {part_name.lower()}"] = dice(np.isin(found, values), np.isin(case.labels, values))
+    regions = regions_of(case.array, case.labels > 0, case.geometry.spacing_kji)
+    truth = majority(regions, case.labels)
+    calls = classifier.probabilities(regions.features).argmax(1) + 1
+    right = calls == truth
+    row["regions"] = len(truth)
+    row["region accuracy"] = float(right.mean()) if len(truth) else float("nan")
+    row["region balanced accuracy"] = float(np.mean([right[truth == t].mean() for t in np.unique(truth)]))
+    return row
+
+
+def _column(values):
+    return values if isinstance(values[0], str) else np.array(values, float)
+
+
+def _summary(table: Table, names, left_out: bool) -> str:
+    means = {
+        key: float(np.nanmean(table.columns[key])) for key in table.columns if key not in ("case", "regions")
+    }  # fmt: skip
+    how = "each left out of its training" if left_out else "the same that it was trained on, so these are no estimates"
+    figures = ", ".join(f"{key} {value:.2f}" for key, value in means.items())
+    return (
+        f"Learnt from {', '.join(names)} of {table.rows} patients; judged on {table.rows}, {how}. Means: {figures}. "
+        "So few patients show that the path works, not how well it works on others. For research only."
+    )
