@@ -15,8 +15,9 @@ inputs*                list of objects: name*, modality* ("CT", "MR", …, DICOM
                        voxels that are not 0 in any input), size ([i, j, k] voxels that the network sees), fit
                        ("pad": crop or pad with 0 about the middle; "stretch": resample to the size;
                        "within": resample to the same shape with one side as the size says), interpolation
-                       ("linear", "cubic", or "cubic_in_plane": nearest along the axis of the thick slices where they
-                       are thicker than three times the other spacings), align (where the grid of another spacing
+                       ("linear", "averaged": linear, after averaging over the larger voxels, "cubic", or
+                       "cubic_in_plane": nearest along the axis of the thick slices where they are thicker than three
+                       times the other spacings), align (where the grid of another spacing
                        lies: "center" about the same middle, "box" in the same box with the spacing that fits it,
                        "first_voxel" with the same first voxel centre), largest_mm (the longest, middle and shortest
                        side of the largest image that the model knows; a much larger one is warned of)
@@ -50,7 +51,7 @@ TASKS = (
     "segmentation", "classification", "detection", "regression", "enhancement", "synthesis", "registration",
     "reconstruction", "embedding",
 )  # fmt: skip
-INTERPOLATIONS = ("linear", "cubic", "cubic_in_plane")
+INTERPOLATIONS = ("linear", "averaged", "cubic", "cubic_in_plane")
 ALIGNMENTS = ("center", "box", "first_voxel")
 MOST_MEMBERS = 50
 KINDS = ("segmentation", "classes", "volume", "displacement", "values")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from pathlib import Path
 
@@ -25,6 +26,11 @@ from ..core.model_package import ModelPackage
 from .confidence import KINDS, chosen_variations, measures
 from .installed import find_package
 from .matching import match_inputs, warn_of_unlikely
+
+_FEW = 4
+"""Up to so many channels, probabilities are brought back to the image's grid in place of labels."""
+_PROBABILITIES = 512 << 20
+"""Bytes that they may take."""
 
 
 class NetworkSegmentation(Task):
@@ -119,11 +125,17 @@ class NetworkSegmentation(Task):
             part.progress(0.0, "Preparing the images")
             array, first = _prepared(images, card, part)
         with context.part(0.15, 0.9) as part:
-            result = _infer(package, array, parameters, part)
+            few = _are_few(len(card.outputs[0].segments) + 1, first)
+            result = _infer(package, array, parameters, part, few)
         with context.part(0.9, 1.0) as part:
             part.progress(0.0, "Bringing the result back")
             image = images[0]
-            labels = keep_largest(first.back(result.labels), card.inference.largest)
+            labels = (
+                first.back(result.labels)
+                if result.probabilities is None
+                else first.back_likely(result.probabilities, card.inference, part)
+            )
+            labels = keep_largest(labels, card.inference.largest)
             part.progress(0.6)
             segmentation = Segmentation.from_labels(labels, image.geometry, card.outputs[0].segments, card.title)
             entropy = None
@@ -145,7 +157,14 @@ def _prepared(images, card: ModelCard, context):
     return np.concatenate([p.array for p in prepared]), prepared[0]
 
 
-def _infer(package: ModelPackage, array, parameters, context):
+def _are_few(channels: int, prepared) -> bool:
+    """Whether probabilities are interpolated: the labels' borders then lie between the model's voxels."""
+    return channels <= _FEW and 2 * channels * math.prod(prepared.geometry.shape) <= _PROBABILITIES and (
+        prepared.is_between_voxels()
+    )  # fmt: skip
+
+
+def _infer(package: ModelPackage, array, parameters, context, probabilities=False):
     import torch
 
     from ..core.model_networks import combined
@@ -168,7 +187,7 @@ def _infer(package: ModelPackage, array, parameters, context):
     plan = Plan(
         window, rules.overlap, reduced_precision=parameters.reduced_precision,
         cpu_bfloat16=parameters.reduced_precision, activation=rules.activation, threshold=rules.threshold,
-        entropy=parameters.uncertainty, dimensions=rules.dimensions,
+        entropy=parameters.uncertainty, probabilities=probabilities, dimensions=rules.dimensions,
         empty_value=float(array.min()) if parameters.skip_empty and rules.mode == "sliding_window" else None,
         variations=chosen_variations(
             parameters.variation, parameters.passes, networks, extents, rules.dimensions, context.seed, context

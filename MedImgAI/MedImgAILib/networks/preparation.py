@@ -14,6 +14,7 @@ from ..core.resampling import resample_labels, resample_volume
 
 _AXIS = {"R": 2, "L": 2, "A": 1, "P": 1, "S": 0, "I": 0}
 _SAME_SPACING = 1e-3
+_SAME_PLACE = 1e-2
 _THICK = 3
 """Slices this much thicker than their voxels are wide are not interpolated across, as in nnU-Net."""
 
@@ -43,6 +44,40 @@ class Prepared:
         reordered = self.source.reordered(*self.order)
         result = resample_labels(labels, self.geometry, reordered, context=context)
         back = Volume(result, reordered).reordered(*inverse_order(*self.order))
+        return np.ascontiguousarray(back.array)
+
+    def is_between_voxels(self) -> bool:
+        """Whether the model's voxel centres lie elsewhere than the image's."""
+        reordered = self.source.reordered(*self.order)
+        corners = np.array([[0, 0, 0], np.array(self.geometry.shape[::-1]) - 1])
+        places = reordered.ijk(self.geometry.ras(corners))
+        step = self.geometry.spacing / reordered.spacing
+        return bool(np.abs(places - np.rint(places)).max() > _SAME_PLACE or np.abs(step - 1).max() > _SAME_SPACING)
+
+    def back_likely(self, probabilities: np.ndarray, rules, context: Context | None = None) -> np.ndarray:
+        """Labels on the image's grid from probabilities of few channels on the model's, interpolated one by one.
+
+        Parameters
+        ----------
+        probabilities : (C, K, J, I) ndarray
+        rules : Inference
+            Its activation and threshold turn them into labels.
+        context : Context, optional
+        """
+        reordered = self.source.reordered(*self.order)
+        softmax = rules.activation == "softmax"
+        labels = np.zeros(reordered.shape, np.uint8 if len(probabilities) < 255 else np.int16)
+        best = np.full(reordered.shape, -1.0 if softmax else rules.threshold, np.float32)
+        for channel, values in enumerate(probabilities):
+            (context or Context()).progress(channel / len(probabilities))
+            volume = Volume(values.astype(np.float32), self.geometry)
+            outside = 1.0 if softmax and channel == 0 else 0.0
+            likely = resample_volume(volume, reordered, "linear", outside=outside).array
+            wins = likely > best
+            labels[wins] = channel if softmax else channel + 1
+            if rules.activation != "regions":
+                np.maximum(best, likely, out=best)
+        back = Volume(labels, reordered).reordered(*inverse_order(*self.order))
         return np.ascontiguousarray(back.array)
 
 
@@ -111,6 +146,8 @@ def _adjusted(volume: Volume, wanted: ModelInput) -> np.ndarray:
 
 
 def _resampled(volume: Volume, grid: Geometry, interpolation: str, context: Context) -> Volume:
+    if interpolation == "averaged":
+        return resample_volume(_averaged(volume, grid), grid, "linear", context=context)
     if interpolation != "cubic_in_plane":
         return resample_volume(volume, grid, interpolation, context=context)
     axis = _thick_axis(volume.geometry.spacing_kji)
@@ -122,6 +159,19 @@ def _resampled(volume: Volume, grid: Geometry, interpolation: str, context: Cont
     with context.part(0.0, 0.8):
         between = resample_volume(volume, _along(volume.geometry, grid, axis, shape), "cubic", context=context)
     return resample_volume(between, grid, "nearest", context=context)
+
+
+def _averaged(volume: Volume, grid: Geometry) -> Volume:
+    """The image weighted by a triangle that reaches one voxel of ``grid`` to either side, where that is larger."""
+    from scipy.ndimage import convolve1d
+
+    array = volume.array
+    for axis, factor in enumerate(grid.spacing_kji / volume.geometry.spacing_kji):
+        reach = int(np.ceil(factor)) - 1
+        if factor > 1 and reach:
+            weights = np.maximum(0, 1 - np.abs(np.arange(-reach, reach + 1)) / factor)
+            array = convolve1d(array, weights / weights.sum(), axis, np.float32, "nearest")
+    return volume.with_array(array)
 
 
 def _thick_axis(spacing) -> int | None:
