@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -64,16 +65,22 @@ class TrainRobust(Task):
             kind="folder",
         ),
         TextParameter("name", "Name", "Picture classifier", "Title of the model."),
+        TextParameter(
+            "class_names", "Names of the classes", "", "With commas, in the order of the data; empty: as they are."
+        ),
+        TextParameter(
+            "license", "Licence", "", "Of the model, for its card; empty: not stated, that of the data applies."
+        ),
         ChoiceParameter("modality", "Modality", "DX", "What made the pictures.", choices=_MODALITIES),
         IntegerParameter("size", "Size", 28, "Rows and columns that the network sees.", minimum=16, maximum=256),
         IntegerParameter("members", "Members", 4, "Networks of the ensemble.", minimum=2, maximum=20),
-        IntegerParameter("epochs", "Epochs", 60, "Passes over the data of each.", minimum=1, maximum=10_000),
+        IntegerParameter("epochs", "Epochs", 25, "Passes over the data of each.", minimum=1, maximum=10_000),
         IntegerParameter(
             "width", "Width", 24, "Features of the first stage; more learn more and take longer.",
             minimum=4, maximum=128, advanced=True,
         ),
         FloatParameter(
-            "strength", "Disturbance", 0.5, "How strongly the pictures are changed while learning; 0: not at all.",
+            "strength", "Disturbance", 0.4, "How strongly the pictures are changed while learning; 0: not at all.",
             minimum=0.0, maximum=2.0, step=0.1, advanced=True,
         ),
         FloatParameter(
@@ -123,11 +130,13 @@ class TrainRobust(Task):
             judged = pictures.part(np.flatnonzero(splits == "validation"))
         recipe_of.check_classes(learnt, parameters.members)
         recipe = recipe_of.Recipe(
-            parameters.members, parameters.epochs, strength=parameters.strength, seed=context.seed,
+            parameters.members, parameters.epochs, recipe_of.batch_for(len(learnt.truth), len(classes)),
+            strength=parameters.strength, seed=context.seed,
             network={"width": parameters.width, "first_stride": 2, "first_kernel": 5, "local_contrast": True},
         )  # fmt: skip
         folder = Path(parameters.folder.strip())
         check_folder(folder, learnt.digest())
+        named = replace(learnt, classes=_names(parameters.class_names, classes))
         folds = recipe_of.folds_of(learnt, recipe)
         states, scores = [], np.zeros((len(learnt.truth), len(classes)))
         for number, held_out in enumerate(folds):
@@ -140,7 +149,7 @@ class TrainRobust(Task):
                     recipe_of.network_of(learnt, recipe, state), learnt.images[held_out]
                 )
         context.progress(0.9, "Calibrating")
-        diagnosis = recipe_of.calibrated_on_shift(learnt, scores, parameters.sensitivity)
+        diagnosis = recipe_of.calibrated_on_shift(named, scores, parameters.sensitivity)
         rows = {"held-out folds": recipe_of.figures_of(learnt, scores, diagnosis)}
         worst = recipe_of.figures_of(learnt.part(folds[-1]), scores[folds[-1]], diagnosis)
         rows["most misleading fold"] = worst
@@ -149,13 +158,15 @@ class TrainRobust(Task):
             mean = np.mean([recipe_of.outputs(n, judged.images) for n in networks], axis=0)
             rows["validation part of the data"] = recipe_of.figures_of(judged, mean, diagnosis)
         figures = _table(rows)
-        package = self._package(learnt, recipe, states, diagnosis, rows, inputs, parameters, folder, context)
-        predictions = _predictions(learnt, diagnosis.calibrated(scores), folds)
+        package = self._package(
+            named, learnt.digest(), recipe, states, diagnosis, rows, inputs, parameters, folder, context
+        )
+        predictions = _predictions(named, diagnosis.calibrated(scores), folds)
         report = _report(package, figures, diagnosis)
         return {"figures": figures, "predictions": predictions, "report": Text(report, parameters.name)}
 
     @staticmethod
-    def _package(learnt, recipe, states, diagnosis, rows, inputs, parameters, folder, context) -> ModelPackage:
+    def _package(learnt, digest, recipe, states, diagnosis, rows, inputs, parameters, folder, context) -> ModelPackage:
         import shutil
 
         from ..core.model_card import ModelCard, ModelOutput
@@ -180,9 +191,9 @@ class TrainRobust(Task):
             arguments=recipe_of.arguments(learnt, recipe),
             metrics=metrics,
             inference=recipe_of.INFERENCE,
-            license="Not stated; the licence of the training data applies.",
+            license=parameters.license.strip() or "Not stated; the licence of the training data applies.",
             citation="Trained with MedImgAI.",
-            training_data=f"{len(learnt.truth)} pictures ({counts}). {notes} Hash: {learnt.digest()}.",
+            training_data=f"{len(learnt.truth)} pictures ({counts}). {notes} Hash: {digest}.",
             intended_use="Research on pictures like those it was trained on; not for diagnosis.",
             limits=(
                 "Pictures of other devices, ages or hospitals may be judged worse; the figures on the most misleading "
@@ -223,6 +234,13 @@ def check_folder(folder: Path, digest: str):
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"The folder {folder} cannot be made: {error.strerror or error}.") from error
+
+
+def _names(text: str, classes) -> tuple[str, ...]:
+    names = tuple(n.strip() for n in text.split(",") if n.strip()) or tuple(classes)
+    if len(names) != len(classes) or len(set(names)) < len(names):
+        raise ParameterError(f"Names of the classes: {len(classes)} different ones are needed, not '{text[:60]}'.")
+    return names
 
 
 def _table(rows: dict) -> Table:

@@ -186,6 +186,11 @@ def train_member(pictures: Pictures, held_out: np.ndarray, number: int, recipe: 
     return trained.state, trained.history
 
 
+def batch_for(count: int, classes: int) -> int:
+    """Images of an update: 128, or fewer where there are few, so that an epoch has several updates."""
+    return classes * max(1, min(128, max(16, count // 8)) // classes)
+
+
 def arguments(pictures: Pictures, recipe: Recipe) -> dict:
     """Of the network."""
     return {"dimensions": 2, "channels": 1, "classes": len(pictures.classes), **recipe.network}
