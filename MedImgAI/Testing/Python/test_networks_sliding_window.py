@@ -253,6 +253,18 @@ def test_window_by_the_free_memory(network, image, monkeypatch):
     assert "does not fit into the memory; going on with windows of 64×96×96" in told.warnings[0]
 
 
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_window_chosen_here(dimensions):
+    """ "auto" is the window that fits, in slices for 2-D networks."""
+    kind = torch.nn.Conv2d if dimensions == 2 else torch.nn.Conv3d
+    torch.manual_seed(0)
+    network = kind(1, 3, 3, padding=1).eval()
+    image = np.random.default_rng(0).normal(size=(1, 5, 60, 40)).astype(np.float32)
+    wanted = infer(network, image, Plan((1, 64, 64) if dimensions == 2 else (64, 64, 64), dimensions=dimensions))
+    got = infer(network, image, Plan("auto", dimensions=dimensions))
+    np.testing.assert_array_equal(got.labels, wanted.labels)
+
+
 def test_ensemble_decides_by_the_mean_probability(image):
     torch.manual_seed(1)
     members = [torch.nn.Conv3d(2, 4, 3, padding=1).eval() for _ in range(3)]

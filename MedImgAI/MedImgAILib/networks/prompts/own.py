@@ -62,9 +62,7 @@ class OwnNetwork:
         import torch
 
         def embed():
-            array = self._picture(image, grid, context)
-            tensor = torch.from_numpy(array[None, None]).to(self.device)
-            context.progress(0.5)
+            tensor = torch.from_numpy(self._picture(image, grid)[None, None]).to(self.device)
             with torch.inference_mode():
                 precision, is_reduced = reduced(
                     self.network, self.device, self.reduced_precision, self.reduced_precision
@@ -73,7 +71,7 @@ class OwnNetwork:
                     return self.network.embed(arranged(self.network, tensor) if is_reduced else tensor)
 
         embedding = kept.get((key, _Look(grid)), embed)
-        context.check()
+        context.progress(0.6)
         marks = channels(
             grid.shape, prompts.marks(prompts.inside, grid), prompts.marks(prompts.outside, grid), prompts.box_on(grid)
         )
@@ -84,11 +82,11 @@ class OwnNetwork:
             return torch.sigmoid(logits.float())[0, 0].cpu().numpy()
 
     @staticmethod
-    def _picture(image, grid, context) -> np.ndarray:
+    def _picture(image, grid) -> np.ndarray:
         """The image on a look's grid, 1st and 99th percentile at 0 and 1, beyond its edges as dark as its darkest."""
         source = _smoothed(image, grid)
         lowest = float(image.array.min())
-        array = resample_volume(source, grid, "linear", outside=lowest, context=context).array.astype(np.float32)
+        array = resample_volume(source, grid, "linear", outside=lowest).array.astype(np.float32)
         low, high = np.percentile(array, [1, 99])
         return ((array - low) / max(high - low, 1e-6)).astype(np.float32)
 

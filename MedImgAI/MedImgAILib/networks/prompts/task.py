@@ -77,7 +77,7 @@ class PromptSegmentation(Task):
     )  # fmt: skip
     outputs = (
         SegmentationPort("segmentation", "Segment", "The structure, on the grid of the image."),
-        TablePort("measures", "Size", "Volume in mL, seconds, and whether the image was known already.", optional=True),
+        TablePort("measures", "Size", "Volume in mL.", optional=True),
     )
 
     requirements = ("torch>=2.2", "safetensors>=0.4")
@@ -124,15 +124,13 @@ class PromptSegmentation(Task):
             answers.add(key, mask)
         segment = Segment(parameters.name.strip() or "Structure", 1, (0.9, 0.6, 0.2))
         segmentation = Segmentation.from_labels(mask.astype(np.uint8), image.geometry, [segment], segment.name)
-        columns = {
-            "segment": (segment.name,),
-            "volume": np.array([mask.sum() * image.geometry.voxel_volume_mm3 / 1000]),
-            "time": np.array([time.perf_counter() - started]),
-            "image known": ("yes" if embeddings.misses == misses else "no",),
-        }
+        known = "The image was known already" if embeddings.misses == misses else "The image was looked at"
+        context.log(f"{known}; answered in {time.perf_counter() - started:.2f} s.")
+        volume = mask.sum() * image.geometry.voxel_volume_mm3 / 1000
+        columns = {"segment": (segment.name,), "volume": np.array([volume])}
         return {
             "segmentation": segmentation,
-            "measures": Table(columns, f"{segment.name} size", {"volume": "mL", "time": "s"}),
+            "measures": Table(columns, f"{segment.name} size", {"volume": "mL"}),
         }
 
 
