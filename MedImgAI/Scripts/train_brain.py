@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 import train_tools as tools
 
-STEPS = 500
+STEPS = 1400
 CHANNELS = [8, 16, 32, 48]
 SPACING = 1.5
-WINDOW = (96, 112, 96)
+WINDOW = (64, 80, 64)
 """Voxels along the axes K, J, I."""
 MEMBERS = {"icbm": ("icbm", "head"), "colin": ("colin", "head")}
 CSF, GREY, WHITE = 1, 2, 3
@@ -200,7 +200,7 @@ def drawn(source: Source, rng):
     from MedImgAILib.networks.synthesis import shells, synthetic_image
     from torch.nn import functional
 
-    grid = tools.random_grid(WINDOW, source.labels.shape, rng, degrees=20, scale=0.15, shift=16, bend=2.5, knots=7)
+    grid = tools.random_grid(WINDOW, source.labels.shape, rng, degrees=20, scale=0.15, shift=30, bend=2, knots=5)
 
     def at(values, mode):
         return functional.grid_sample(values[None, None].float(), grid, mode=mode, align_corners=True)[0, 0]
@@ -251,7 +251,7 @@ def train(heads: dict, member: str, options) -> dict:
     torch.manual_seed(options.seed)
     network = ResidualUNet(CHANNELS, 5)
     path = options.work / f"brain_{member}.pt"
-    return tools.fit(network, sample, STEPS, path, options, rate=4e-3, kept=0.99, loss_of=loss, report_every=25)
+    return tools.fit(network, sample, STEPS, path, options, rate=4e-3, kept=0.995, loss_of=loss, report_every=100)
 
 
 def cards():
@@ -264,11 +264,11 @@ def cards():
     rules = {"window": WINDOW[::-1], "overlap": 0.4}
     found = {
         "brain_tissue": (
-            "Brain tissue in any contrast (two U-Nets)", ("Cerebrospinal fluid", "Grey matter", "White matter"),
+            "Brain tissue in any contrast (U-Nets)", ("Cerebrospinal fluid", "Grey matter", "White matter"),
             Inference(**rules, channels=(0, 1, 2, 3)),
         ),
         "brain_extraction": (
-            "Brain extraction in any contrast (two U-Nets)", ("Brain",),
+            "Brain extraction in any contrast (U-Nets)", ("Brain",),
             Inference(**rules, channels=(4,), activation="sigmoid", largest=(1,)),
         ),
     }  # fmt: skip

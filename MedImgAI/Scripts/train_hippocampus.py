@@ -15,7 +15,7 @@ import numpy as np
 import train_tools as tools
 
 FOLDS = 5
-STEPS = 800
+STEPS = 500
 BATCH = 2
 CHANNELS = [16, 32, 48]
 WINDOW = (40, 56, 40)
@@ -99,7 +99,7 @@ def card():
         for n, (name, color, side) in enumerate(parts, start=1)
     )
     return ModelCard(
-        id=NAME, version="1.0.0", title="Hippocampus, anterior and posterior (five U-Nets)", task="segmentation",
+        id=NAME, version="1.0.0", title="Hippocampus, anterior and posterior (U-Nets)", task="segmentation",
         inputs=(model_input(),), outputs=(ModelOutput("segmentation", "segmentation", segments),),
         architecture="medimgai.ResidualUNet", arguments={"channels": CHANNELS, "classes": 3},
         inference=Inference(window=WINDOW[::-1], overlap=0.5),
@@ -107,7 +107,7 @@ def card():
         citation="Images: Simpson AL, Antonelli M, Bakas S, et al. A large annotated medical image dataset for the "
         "development and evaluation of segmentation algorithms. arXiv:1902.09063, 2019.",
         training_data="40 crops about one hippocampus, 1 mm, T1-weighted, from Task04 of the Medical Segmentation "
-        "Decathlon (CC BY-SA 4.0); five networks, each on 32 of them (folds.txt names the 8 others); "
+        "Decathlon (CC BY-SA 4.0); each network on 32 of them (folds.txt names the 8 others); "
         "Scripts/train_hippocampus.py.",
         metrics=METRICS,
         intended_use="Research on T1-weighted images cut to about 36 x 50 x 36 mm around one hippocampus.",

@@ -131,14 +131,14 @@ def card():
         "evened_over": EVENED_OVER,
     }  # fmt: skip
     return ModelCard(
-        id=NAME, version="1.0.0", title="Retinal vessels (five U-Nets)", task="segmentation",
+        id=NAME, version="1.0.0", title="Retinal vessels (U-Nets)", task="segmentation",
         inputs=(model_input(),), outputs=(ModelOutput("segmentation", "segmentation", segments("Retinal vessels")),),
         architecture="medimgai.ResidualUNet", arguments=arguments, inference=Inference(mode="whole", dimensions=2),
         license="CC-BY-4.0",
         citation="Images: Fraz MM, Remagnino P, Hoppe A, et al. An ensemble classification-based approach applied to "
         "retinal blood vessel segmentation. IEEE Trans Biomed Eng 2012; 59:2538-2548.",
-        training_data="20 photographs of ten children (CHASE_DB1, CC BY 4.0), 30 degrees, first observer; five "
-        "networks, each without two of the children (folds.txt); Scripts/train_retinal_vessels.py.",
+        training_data="20 photographs of ten children (CHASE_DB1, CC BY 4.0), 30 degrees, first observer; each "
+        "network without two of the children (folds.txt); Scripts/train_retinal_vessels.py.",
         metrics=METRICS,
         intended_use="Research on colour photographs of the retina with a dark surround, of any number of pixels.",
         limits="One camera and healthy children; bleedings, exudates and scars may be taken for vessels. Photographs "

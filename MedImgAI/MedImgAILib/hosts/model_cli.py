@@ -128,7 +128,7 @@ def _list(arguments, store: ModelStore, context) -> int:
 def size_text(entry: Entry) -> str:
     """The size of the download in words."""
     if not entry.files:
-        return "with a Python package"
+        return "with a Python package" if entry.requirement else "comes with MedImgAI"
     return f"{entry.bytes / 2**20:.1f} MB" if all(f.bytes for f in entry.files) else "size not told"
 
 

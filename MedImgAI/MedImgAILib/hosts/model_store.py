@@ -16,10 +16,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from ..core import Context, ModelError, OutputError
-from ..core.model_package import ModelPackage
+from ..core.model_package import CARD, ModelPackage
 from ..networks.catalogue import Entry, ModelFile
 from ..networks.catalogue_install import import_source, install
-from ..networks.installed import default_folder
+from ..networks.installed import SHIPPED, default_folder
 
 MIRROR = "MEDIMGAI_MIRROR"
 _BLOCK = 1 << 18
@@ -42,6 +42,7 @@ class ModelStore:
     Parameters
     ----------
     folder : Path, optional
+        Without one, that of :func:`.installed.default_folder`, and the models that come with the product are here too.
     mirror : str, optional
         Address put before a file's path in place of its server (``https://mirror.example``), asked first; if None
         the environment variable ``MEDIMGAI_MIRROR``, else what :meth:`set_network` remembered.
@@ -49,6 +50,7 @@ class ModelStore:
 
     def __init__(self, folder: Path | str | None = None, mirror: str | None = None):
         self.folder = Path(folder) if folder else default_folder()
+        self.shipped = None if folder else SHIPPED
         known = self._read(_NETWORK)
         self.mirror = (os.environ.get(MIRROR) or str(known.get("mirror", ""))) if mirror is None else mirror
         self.proxy = str(known.get("proxy", ""))
@@ -68,15 +70,19 @@ class ModelStore:
         self.mirror, self.proxy = mirror, proxy
 
     def path(self, model_id: str) -> Path:
-        """The folder of a model's package, whether it is there or not."""
-        return self.folder / model_id
+        """The folder of a model's package, whether it is there or not; of one of the product's own, where that lies."""
+        own = self.folder / model_id
+        shipped = self.shipped / model_id if self.shipped else own
+        return shipped if (shipped / CARD).exists() and not (own / CARD).exists() else own
 
     def installed(self) -> list[ModelPackage]:
         """The packages that are here and sound, by id; damaged ones are left out."""
+        shipped = {f.parent.name: f for f in self.shipped.glob(f"*/{CARD}")} if self.shipped else {}
+        found = shipped | {f.parent.name: f for f in self.folder.glob(f"*/{CARD}")}
         packages = []
-        for folder in sorted(self.folder.glob("*/model.json")):
+        for _, card in sorted(found.items()):
             try:
-                packages.append(ModelPackage.load(folder.parent))
+                packages.append(ModelPackage.load(card.parent))
             except ModelError as error:
                 Context().warn(f"A model is left out: {error}")
         return packages
@@ -179,6 +185,8 @@ class ModelStore:
         """Delete a model."""
         if model_id != Path(model_id).name or not (self.path(model_id) / "model.json").exists():
             raise ModelError(f"There is no model '{model_id[:80]}' on this machine.")
+        if self.path(model_id).parent == self.shipped:
+            raise ModelError(f"The model '{model_id}' comes with MedImgAI and cannot be removed.")
         shutil.rmtree(self.path(model_id))
 
     def clear(self) -> int:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from ..core import ModelError
 from ..core.model_json import Node, check_plain
+from ..core.model_package import ModelPackage
+from .installed import SHIPPED
 
 BUILT_IN = Path(__file__).with_name("catalogue.json")
 FORMATS = {
@@ -146,7 +148,7 @@ def _texts(node: Node, name: str) -> tuple[str, ...]:
 
 
 def read_catalogue(path: Path | str = BUILT_IN) -> list[Entry]:
-    """The entries of a catalogue file.
+    """The entries of a catalogue file; of the built-in one those of the models that come with the product go before.
 
     Raises
     ------
@@ -162,9 +164,36 @@ def read_catalogue(path: Path | str = BUILT_IN) -> list[Entry]:
     entries = [Entry.read(node) for node in top.children("models")]
     top.end()
     ids = [e.id for e in entries]
+    if path == BUILT_IN:
+        entries = [*shipped_entries(), *entries]
     if len(set(ids)) < len(ids):
         raise ModelError(f"The model catalogue {path} names '{next(i for i in ids if ids.count(i) > 1)}' twice.")
     return entries
+
+
+def shipped_entries() -> list[Entry]:
+    """What the cards of the segmentation models say that come with the product, which need no download."""
+    entries = []
+    for folder in sorted(SHIPPED.glob("*/model.json")):
+        card = ModelPackage.load(folder.parent).card
+        if card.task != "segmentation" or card.id not in _BODY_PARTS:
+            continue
+        segments = card.outputs[0].segments
+        codes = [s.terminology.type for s in segments]
+        labels = tuple((s.name, f"SCT^{c.value}" if c.scheme == "SCT" else "") for s, c in zip(segments, codes))
+        entries.append(
+            Entry(
+                card.id, card.title, "package", tuple(dict.fromkeys(i.modality for i in card.inputs)),
+                _BODY_PARTS[card.id], tuple(i.name for i in card.inputs), labels, card.license, card.citation,
+                spacing_mm=card.inputs[0].spacing_mm, note="Comes with MedImgAI; nothing is downloaded.",
+            )
+        )  # fmt: skip
+    return entries
+
+
+_BODY_PARTS = {
+    "hippocampus": "Brain", "retinal_vessels": "Eye", "brain_tissue": "Brain", "brain_extraction": "Brain",
+}  # fmt: skip
 
 
 def find(

@@ -77,6 +77,7 @@ def section(slicer_app, extra_tasks, server, tmp_path, monkeypatch):  # noqa: F8
     (tmp_path / "catalogue.json").write_text(json.dumps(models))
     from MedImgAILib.panel import model_section
 
+    monkeypatch.setattr("MedImgAILib.hosts.model_store.SHIPPED", tmp_path / "nothing shipped")
     read = catalogue.read_catalogue
     monkeypatch.setattr(model_section, "read_catalogue", lambda: read(tmp_path / "catalogue.json"))
     monkeypatch.setenv("MEDIMGAI_MODELS", str(tmp_path / "models"))
