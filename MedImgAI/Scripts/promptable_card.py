@@ -10,7 +10,7 @@ from MedImgAILib.core.model_intensity import Intensity
 def card(steps: int, metrics: dict[str, float]) -> ModelCard:
     """The card after so many steps, with what was measured on images that took no part in the training."""
     return ModelCard(
-        id="medimgai.promptable",
+        id="promptable",
         version="0.1.0",
         title="Promptable network (MedImgAI)",
         task="segmentation",

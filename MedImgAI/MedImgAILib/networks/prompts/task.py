@@ -25,11 +25,11 @@ from ...core import (
 )
 from ...core.geometry import inverse_order
 from ...core.model_package import ModelPackage
-from ..installed import find_package
+from ..installed import SHIPPED, find_package
 from .given import Prompts
 from .memory import answers, embeddings, key_of
 
-BUILT_IN = Path(__file__).resolve().parents[3] / "Resources" / "Models" / "promptable"
+BUILT_IN = SHIPPED / "promptable"
 
 
 class PromptSegmentation(Task):
