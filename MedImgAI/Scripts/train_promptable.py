@@ -61,7 +61,7 @@ def train(arguments):
         share = step / arguments.steps
         warm = min(1.0, (step + 1) / 200)
         for group in optimizer.param_groups:
-            group["lr"] = arguments.rate * warm * (0.5 * (1 + np.cos(np.pi * share)) + 0.005)
+            group["lr"] = float(arguments.rate * warm * (0.5 * (1 + np.cos(np.pi * share)) + 0.005))
         size, batch = (64, 1) if rng.random() < 0.15 else (48, 2)
         scores.append(_step(network, optimizer, cases, rng, size, batch))
         step += 1
