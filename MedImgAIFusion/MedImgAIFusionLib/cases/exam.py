@@ -21,7 +21,7 @@ from MedImgAILib.core.resampling import resample_labels, resample_volume
 from MedImgAILib.enhance.n4 import N4
 
 from ..model.cases import foreground
-from ..registration import linear, quality
+from ..registration.tasks import RigidRegistration
 
 MODALITIES = {"t1": "T1", "t1c": "T1c", "t2": "T2", "flair": "FLAIR"}
 """Input names and what the networks call them."""
@@ -144,11 +144,9 @@ def _aligned(images, alignment, notes, context):
         transform = None
         if alignment != "never":
             with context.part(number / len(names), (number + 1) / len(names)) as part:
-                result = linear.register(fixed, moving, linear.Options(search="center"), part)
-            reason = quality.verdict(result)
-            if reason:
-                context.warn(f"The registration of {name} seems to have failed, because {reason}; look at the images.")
-            transform = LinearTransform(np.linalg.inv(result.matrix), f"{name} to {names[0]}")
+                given = {"fixed": fixed, "moving": moving}
+                found = RigidRegistration().execute(given, {"search": "center", "resample": False}, part)["transform"]
+            transform = replace(found, name=f"{name} to {names[0]}")
             transforms[name] = transform
             notes.append(f"{name} was registered to {names[0]}.")
         aligned[name] = resample_volume(moving, fixed.geometry, "linear", transform)
