@@ -136,6 +136,7 @@ class NetworkSegmentation(Task):
                 else first.back_likely(result.probabilities, card.inference, part)
             )
             labels = keep_largest(labels, card.inference.largest)
+            _warn_of_brain(labels, image, card, part)
             part.progress(0.6)
             segmentation = Segmentation.from_labels(labels, image.geometry, card.outputs[0].segments, card.title)
             entropy = None
@@ -155,6 +156,17 @@ def _prepared(images, card: ModelCard, context):
         warn_of_unlikely(volume, wanted, context)
     prepared = prepare_all(images, card.inputs, context)
     return np.concatenate([p.array for p in prepared]), prepared[0]
+
+
+def _warn_of_brain(labels, image, card: ModelCard, context):
+    """A model that finds the brain and nothing else is asked whether it can be one."""
+    from ..core.terminology import BRAIN
+
+    segments = card.outputs[0].segments
+    if len(segments) == 1 and segments[0].terminology.type.value == BRAIN.type.value:
+        from ..segment.brain_shape import warn_of_doubts
+
+        warn_of_doubts(labels == segments[0].label, image.geometry.spacing_kji, image.label, context)
 
 
 def _are_few(channels: int, prepared) -> bool:

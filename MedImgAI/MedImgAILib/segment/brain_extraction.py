@@ -6,6 +6,7 @@ import numpy as np
 
 from ..core import FloatParameter, Segment, Segmentation, SegmentationPort, TablePort, Task, VolumePort
 from ..core.terminology import BRAIN
+from .brain_shape import warn_of_doubts
 from .cleanup import fill_holes, largest_component
 from .measures import measure
 
@@ -65,6 +66,7 @@ class BrainExtraction(Task):
         found[box] = fill_holes(largest_component(probability > parameters.threshold))
         mask = canonical.with_array(found.transpose(2, 1, 0))
         mask = mask.reordered(*inverse_order(*image.geometry.canonical_order())).array
+        warn_of_doubts(mask, image.geometry.spacing_kji, image.label, context)
         segment = Segment("Brain", 1, (0.98, 0.98, 0.88), BRAIN)
         result = Segmentation.from_labels(np.ascontiguousarray(mask).view(np.uint8), image.geometry, [segment])
         brain = np.where(mask, image.array, np.zeros((), image.array.dtype))

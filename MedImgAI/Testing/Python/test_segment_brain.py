@@ -1,11 +1,14 @@
 """Brain extraction against the published brain of Colin27, in every storage."""
 
+import re
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
 from MedImgAILib.core import Context, Geometry, InputError, ModelError, Volume, registry
 from MedImgAILib.core.itk import volume_from_itk
 from MedImgAILib.core.resampling import resample_segmentation, resample_volume
+from MedImgAILib.segment.brain_shape import brain_doubts
 from MedImgAILib.segment.deepbet import HASHES, brain_box
 from testing_data import data_path
 
@@ -79,3 +82,61 @@ def test_image_without_contrast_is_refused(task):
     volume = Volume(np.full((40, 40, 40), 3.0, np.float32), Geometry(np.eye(4), (40, 40, 40)), "flat")
     with pytest.raises(InputError, match="nearly the same value everywhere"):
         task.execute({"image": volume}, {}, Worker())
+
+
+# Plausibility
+
+
+def ellipsoid(semi_axes_mm, spacing=(1.5, 2.0, 2.5), shape=(120, 110, 100), shift=(0, 0, 0)):
+    """A mask on an anisotropic grid, in (K, J, I) and mm."""
+    places = [(np.arange(n) - (n - 1) / 2) * s - d for n, s, d in zip(shape, spacing, shift)]
+    k, j, i = np.meshgrid(*places, indexing="ij")
+    return sum((x / a) ** 2 for x, a in zip((k, j, i), semi_axes_mm)) < 1, spacing
+
+
+@pytest.mark.parametrize(
+    ("semi_axes", "doubts"),
+    [
+        ((65, 85, 68), []),  # 1574 mL
+        ((45, 55, 48), []),  # an infant's
+        ((30, 35, 33), ["has 145 mL", "is 70 mm long"]),
+        ((85, 105, 100), ["has 3[67]", "is 21"]),
+        ((30, 105, 90), ["times as long as thick"]),
+    ],
+)
+def test_volume_and_shape_of_a_brain(semi_axes, doubts):
+    found = brain_doubts(*ellipsoid(semi_axes))
+    assert bool(found) == bool(doubts)
+    for text in doubts[:1]:
+        assert re.search(text, " ".join(found))
+
+
+def test_brain_cut_by_the_border_or_hollow_is_doubted():
+    assert brain_doubts(*ellipsoid((65, 85, 68))) == []
+    cut = brain_doubts(*ellipsoid((65, 85, 68), shape=(40, 110, 100)))
+    assert any("border" in text for text in cut)
+    mask, spacing = ellipsoid((65, 85, 68))
+    inner, _ = ellipsoid((58, 78, 61))
+    assert any("hollow" in text for text in brain_doubts(mask & ~inner, spacing))
+    assert brain_doubts(np.zeros((5, 5, 5), bool), (1, 1, 1)) == ["is empty"]
+
+
+def test_brain_of_colin27_is_not_doubted(colin):
+    head, brain = colin
+    assert brain_doubts(brain, head.geometry.spacing_kji) == []
+
+
+def test_abdominal_mr_gives_a_warning(task):
+    warnings = []
+
+    class Told(Worker):
+        def warn(self, message):
+            warnings.append(message)
+
+    abdomen = volume_from_itk(sitk.ReadImage(str(data_path("ct/ts_abdomen_mr_sm.nii.gz"))), name="abdomen")
+    try:
+        task.execute({"image": abdomen}, {}, Told())
+    except InputError as error:
+        assert "brain" in str(error).lower() or "too small" in str(error)
+        return
+    assert len(warnings) == 1 and "hardly a brain" in warnings[0]

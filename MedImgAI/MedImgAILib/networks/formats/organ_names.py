@@ -1,6 +1,6 @@
 """Terminology and colours for the names that other programs give to their labels.
 
-Codes and colours are those of the "3D Slicer General Anatomy list" of Slicer's Terminologies module.
+Codes and colours are those of the "3D Slicer General Anatomy list" of Slicer's Terminologies module where it has them.
 """
 
 from __future__ import annotations
@@ -41,6 +41,12 @@ _ANATOMY = {
     "sternum": ("56873002", "Sternum", (244, 217, 154)),
     "skull": ("89546000", "Skull", (241, 213, 144)),
     "rib": ("113197003", "Rib", (253, 232, 158)),
+    "hippocampus": ("5366008", "Hippocampus", (220, 216, 20)),
+    "brain stem": ("119238007", "Brain stem", (119, 159, 176)),
+    "accumbens area": ("427667007", "Nucleus accumbens", (255, 165, 0)),
+    "ventraldc": ("87563008", "Ventral diencephalon", (165, 42, 42)),
+    "3rd ventricle": ("49841001", "Third ventricle", (204, 182, 142)),
+    "cerebellum cortex": ("25991003", "Cerebellar cortex", (230, 148, 34)),
     "amygdala": ("4958002", "Amygdala", (98, 153, 112)),
     "thalamus": ("119406000", "Thalamus", (145, 92, 109)),
     "caudate": ("11000004", "Caudate nucleus", (188, 65, 28)),
