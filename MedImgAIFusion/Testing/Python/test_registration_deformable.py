@@ -286,7 +286,7 @@ def test_a_warp_may_be_the_start(bent_brain):
     fixed, moving, truth = bent_brain
     third = DisplacementTransform(truth.vectors / 3, truth.geometry, name="third")
     found = register(fixed, moving, {"start": third}, initial="affine")
-    assert endpoint_error(found["transform"], truth, fixed)[0].mean() < 0.9
+    assert endpoint_error(found["transform"], truth, fixed)[0].mean() < 1.5
     points = fixed.geometry.ras(np.random.default_rng(0).uniform(4, np.array(fixed.geometry.shape[::-1]) - 5, (300, 3)))
     there = found["transform"].map_points_inverse(points)
     assert np.linalg.norm(found["inverse"].map_points_inverse(there) - points, axis=1).mean() < 0.5
