@@ -82,7 +82,7 @@ class Augmentation:
 
         modes = ["bilinear", "nearest"][: len(keys)]
         full = self.level == "full"
-        turn = (30 if full else 10) * _DEGREE
+        turn = (18 if full else 8) * _DEGREE
         # MONAI turns about the first axis first; for slices thicker than wide only that about the slice direction.
         turns = turn if self.dimensions == 2 else [turn, turn, turn] if self.isotropic else [turn, 0.0, 0.0]
         scale = 0.25 if full else 0.1
@@ -101,13 +101,14 @@ class Augmentation:
         key = ["image"]
         if self.level == "light":
             return [t.RandScaleIntensityd(key, 0.1, prob=0.3), t.RandShiftIntensityd(key, 0.1, prob=0.3)]
+        linear = "bilinear" if self.dimensions == 2 else "trilinear"
         result = [
             t.RandGaussianNoised(key, prob=0.1, std=0.1),
             t.RandGaussianSmoothd(key, (0.5, 1.0), (0.5, 1.0), (0.5, 1.0), prob=0.1),
             t.RandScaleIntensityd(key, 0.25, prob=0.15),
             t.RandShiftIntensityd(key, 0.2, prob=0.15),
             t.RandAdjustContrastd(key, prob=0.15, gamma=(0.7, 1.5)),
-            t.RandSimulateLowResolutiond(key, prob=0.12, zoom_range=(0.5, 1.0)),
+            t.RandSimulateLowResolutiond(key, prob=0.12, upsample_mode=linear, zoom_range=(0.5, 1.0)),
         ]
         if self.bias_field:
             result.append(t.RandBiasFieldd(key, prob=0.1, degree=2, coeff_range=(-0.15, 0.15)))

@@ -7,7 +7,7 @@ import json
 import shutil
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,9 @@ from .cases import Case
 from .reading import in_channels, read_image, read_segmentation, renamed
 
 ON_ERROR = ("stop", "skip")
-_MOST_IN_MEMORY = 1 << 30
+_MOST_IN_MEMORY = 2 << 30
+_MAPPED_FROM = 4 << 20
+"""Bytes from which a case is read from the disk where it is needed, and only the part that is."""
 _MOST_PLACES = 20000
 
 
@@ -32,7 +34,8 @@ class PreparedCase:
     case : Case
     key : str
         Hash of its content and preparation.
-    image : (C, K, J, I) float32 ndarray
+    image : (C, K, J, I) float32 ndarray, optional
+        None where it lies on the disk only; :meth:`Preparation.loaded` brings it.
     labels : (K, J, I) uint8 ndarray, optional
         0 background, n the n-th segment; for classification None.
     places : dict of int to (N, 3) int32 ndarray
@@ -43,7 +46,7 @@ class PreparedCase:
 
     case: Case
     key: str
-    image: np.ndarray
+    image: np.ndarray | None
     labels: np.ndarray | None
     places: dict
     prepared: Prepared
@@ -64,11 +67,13 @@ class Preparation:
         Names for labels of files that have none, see :func:`.reading.renamed`.
     smooth : callable, optional
         ``smooth(volume, model_input)``, applied before the preparation.
+    memory : int
+        Bytes up to which cases are kept in memory.
     """
 
-    def __init__(self, inputs, segments=(), folder: Path | None = None, given=(), smooth=None):
+    def __init__(self, inputs, segments=(), folder: Path | None = None, given=(), smooth=None, memory=_MOST_IN_MEMORY):
         self.inputs, self.segments = tuple(inputs), tuple(segments)
-        self.given, self.smooth = tuple(given), smooth
+        self.given, self.smooth, self.memory = tuple(given), smooth, memory
         self.folder = Path(folder) if folder is not None else None
         self._rule = json.dumps([repr(self.inputs), self.segments, repr(self.given), 1])
 
@@ -96,13 +101,15 @@ class Preparation:
         on_error : "stop" or "skip"
             What to do with a case that cannot be used: end with its error, or leave it out with a warning.
         """
-        result, skipped = [], 0
+        result, skipped, held = [], 0, 0
         with ThreadPoolExecutor(workers) as pool:
             waiting = [pool.submit(self.case, case) for case in cases]
             try:
                 for number, (case, future) in enumerate(zip(cases, waiting), start=1):
                     try:
-                        result.append(future.result())
+                        one = future.result()
+                        held += one.image.nbytes
+                        result.append(self._lean(one, held))
                     except MedImgAIError as error:
                         if on_error != "skip" or isinstance(error, OutputError):
                             raise
@@ -115,6 +122,27 @@ class Preparation:
         if skipped and not result:
             raise InputError("None of the cases can be used; see the warnings.")
         return result
+
+    def loaded(self, prepared: PreparedCase) -> PreparedCase:
+        """The case with its arrays.
+
+        Raises
+        ------
+        InputError
+            If it lies on the disk and cannot be read any more; the sentence names it.
+        """
+        if prepared.image is not None:
+            return prepared
+        stored = self._load(prepared.case, prepared.key, prepared.places)
+        if stored is None:
+            raise InputError(f"The prepared case '{prepared.case.id}' is not in {self.folder} any more.")
+        return stored
+
+    def _lean(self, prepared: PreparedCase, held: int) -> PreparedCase:
+        """Without its arrays where they are large, or all together would be."""
+        if self.folder is None or (held < self.memory and not isinstance(prepared.image, np.memmap)):
+            return prepared
+        return replace(prepared, image=None, labels=None)
 
     def _prepare(self, case: Case, key: str, context: Context) -> PreparedCase:
         if len(case.images) != len(self.inputs):
@@ -178,14 +206,14 @@ class Preparation:
                 shutil.rmtree(draft, ignore_errors=True)  # gone already where all went well
         return self._load(done.case, done.key) or done
 
-    def _load(self, case: Case, key: str) -> PreparedCase | None:
+    def _load(self, case: Case, key: str, places: dict | None = None) -> PreparedCase | None:
         folder = self.folder / key if self.folder is not None else None
         if folder is None or not folder.is_dir():
             return None
         try:
             record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
             size = (folder / "image.npy").stat().st_size
-            mode = "r" if size > _MOST_IN_MEMORY // 256 else None
+            mode = "r" if size >= _MAPPED_FROM else None
             image = np.load(folder / "image.npy", mmap_mode=mode, allow_pickle=False)
             labels = np.load(folder / "labels.npy", mmap_mode=mode, allow_pickle=False) if self.segments else None
             grids = [Geometry(np.array(m), tuple(s)) for m, s in (record["geometry"], record["source"])]
@@ -195,7 +223,7 @@ class Preparation:
                 f"The prepared case '{case.id}' in {folder} is damaged ({str(error)[:90].rstrip('.')}); delete it."
             ) from error
         prepared = Prepared(np.empty(0, np.float32), grids[0], grids[1], order)
-        return PreparedCase(case, key, image, labels, _places(labels), prepared)
+        return PreparedCase(case, key, image, labels, _places(labels) if places is None else places, prepared)
 
 
 def _without_array(prepared: Prepared) -> Prepared:

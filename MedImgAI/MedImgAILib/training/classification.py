@@ -81,7 +81,7 @@ def check_classes(numbers, classes) -> None:
         )
 
 
-def batches(cases, numbers, classes: int, plan: Plan, parameters, context) -> ImageBatches:
+def batches(cases, numbers, classes: int, plan: Plan, parameters, context, load) -> ImageBatches:
     """The samples of a training part."""
     flips = [parameters.mirror and axis == plan.dimensions - 1 for axis in range(plan.dimensions)]
     bias = plan.inputs[0].modality == "MR"
@@ -90,11 +90,11 @@ def batches(cases, numbers, classes: int, plan: Plan, parameters, context) -> Im
     divisor = (4,) * plan.dimensions
     return ImageBatches(
         cases, numbers, classes, sampler, augmentation, parameters.mixup, context.seed, context, parameters.on_error,
-        parameters.multi_scale, divisor,
+        parameters.multi_scale, divisor, load,
     )  # fmt: skip
 
 
-def logits_of(network, cases, dimensions: int, device: str, context: Context | None = None) -> np.ndarray:
+def logits_of(network, cases, load, dimensions: int, device: str, context: Context | None = None) -> np.ndarray:
     """(cases, classes) scores without any augmentation."""
     import torch
 
@@ -103,7 +103,10 @@ def logits_of(network, cases, dimensions: int, device: str, context: Context | N
         for start in range(0, len(cases), AT_ONCE):
             if context is not None:
                 context.progress(start / len(cases), "Judging")
-            images = [np.asarray(c.image[:, 0] if dimensions == 2 else c.image) for c in cases[start : start + AT_ONCE]]
+            images = [
+                np.asarray(c.image[:, 0] if dimensions == 2 else c.image)
+                for c in map(load, cases[start : start + AT_ONCE])
+            ]
             output = network(torch.from_numpy(np.stack(images)).to(device))
             rows.append(output.float().cpu().numpy())
     return np.concatenate(rows).astype(np.float64)
@@ -149,11 +152,11 @@ def figures(p: np.ndarray, truth: np.ndarray, weights=None, names=FIGURES) -> di
     return found
 
 
-def validation(cases, numbers, dimensions: int, device: str):
+def validation(cases, numbers, load, dimensions: int, device: str):
     """A function that judges a network during training; the score is the mean of AUC and balanced accuracy."""
 
     def validate(network) -> dict:
-        p = probabilities(logits_of(network, cases, dimensions, device))
+        p = probabilities(logits_of(network, cases, load, dimensions, device))
         found = figures(p, numbers, names=("accuracy", "balanced accuracy", "AUC"))
         found = {k: v for k, v in found.items() if np.isfinite(v)}
         return {"score": float(np.mean([v for k, v in found.items() if k != "accuracy"])), **found}

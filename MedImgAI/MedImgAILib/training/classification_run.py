@@ -120,11 +120,13 @@ class _Run:
         cases, numbers = self._there(ready, kept)
         unseen, truth = self._there(ready, out)
         parts.check_classes(numbers, self.classes)
-        batch = parts.batches(cases, numbers, len(self.classes), self.plan, parameters, context)
+        batch = parts.batches(
+            cases, numbers, len(self.classes), self.plan, parameters, context, self.preparation.loaded
+        )
         counts = np.bincount(numbers, minlength=len(self.classes))
         loss = classification_loss(parameters.loss, counts, parameters.smoothing)
         dimensions = self.plan.dimensions
-        validate = parts.validation(unseen, truth, dimensions, self.device) if unseen else None
+        validate = parts.validation(unseen, truth, self.preparation.loaded, dimensions, self.device) if unseen else None
         with context.part(0.0, 0.97) as part:
             trained = run_round(
                 self.architecture, self.arguments, self.choices.start, batch, loss, self.choices.settings, validate,
@@ -138,7 +140,9 @@ class _Run:
                 network = build(self.architecture, self.arguments)
                 network.load_state_dict(trained.state)
                 with context.part(0.97, 1.0) as part:
-                    logits = parts.logits_of(network.to(self.device).eval(), unseen, dimensions, self.device, part)
+                    logits = parts.logits_of(
+                        network.to(self.device).eval(), unseen, self.preparation.loaded, dimensions, self.device, part
+                    )
             logits = self.team.agreed(logits)
             outcome.judged.append(parts.Judged(tuple(c.case for c in unseen), logits, truth))
 
@@ -180,7 +184,9 @@ class _Run:
         for state in outcome.states:
             network = build(self.architecture, self.arguments)
             network.load_state_dict(state)
-            total = total + parts.logits_of(network.to(self.device).eval(), cases, self.plan.dimensions, self.device)
+            total = total + parts.logits_of(
+                network.to(self.device).eval(), cases, self.preparation.loaded, self.plan.dimensions, self.device
+            )
         return parts.Judged(tuple(c.case for c in cases), total / len(outcome.states), truth)
 
     def _summary(self, outcome: Outcome, ready, tested) -> tuple[Summary, Table]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core import InputError, Segment, Segmentation, Volume
+from .integrity import check_whole
 
 IMAGE_SUFFIXES = (
     ".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm",
@@ -179,6 +180,7 @@ def _itk_image(path: Path):
             return _dicom_series(path)
         if path.stat().st_size == 0:
             raise InputError(f"The image {path} is empty.")
+        check_whole(path)
         return sitk.ReadImage(str(path))
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1].removeprefix("sitk::ERROR: ").strip().rstrip(".")[:120]

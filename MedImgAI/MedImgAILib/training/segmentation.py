@@ -82,12 +82,18 @@ def _facts(case, collection) -> tuple[tuple, list[ImageFacts]]:
     return named.segments, facts
 
 
-def flips_allowed(segments, dimensions: int, wanted: bool) -> tuple[bool, ...]:
-    """For each axis whether samples may be mirrored: not left and right where a segment's name says its side."""
+def flips_allowed(segments, dimensions: int, mirror: str) -> tuple[bool, ...]:
+    """For each axis (left and right is the last one) whether samples may be mirrored.
+
+    Parameters
+    ----------
+    segments : sequence of Segment
+        If a name says its side, left and right are never exchanged.
+    mirror : "none", "sides" or "all"
+    """
+    flips = [mirror == "all"] * dimensions
     sided = any(_SIDE.search(s.name.lower()) for s in segments)
-    flips = [wanted] * dimensions
-    if sided:
-        flips[-1] = False
+    flips[-1] = mirror != "none" and not sided
     return tuple(flips)
 
 
@@ -126,13 +132,14 @@ def dice_of(found: np.ndarray, truth: np.ndarray, segments: int) -> np.ndarray:
     return result
 
 
-def validation(cases, plan: Plan, patch, names, device: str, most: int = 8):
+def validation(cases, preparation: Preparation, plan: Plan, patch, names, device: str, most: int = 8):
     """A function that judges a network during training, on at most ``most`` cases and on the prepared grid."""
     chosen = cases[:: max(1, -(-len(cases) // most))]
 
     def validate(network) -> dict:
         dice = np.stack([
-            dice_of(found_labels(network, case, plan, patch, device), case.labels, len(names)) for case in chosen
+            dice_of(found_labels(network, case, plan, patch, device), case.labels, len(names))
+            for case in map(preparation.loaded, chosen)
         ])  # fmt: skip
         means = _mean(dice)
         scores = {name: value for name, value in zip(names, means) if np.isfinite(value)}
@@ -149,7 +156,7 @@ def judge(network, cases, preparation: Preparation, plan: Plan, patch, device: s
     with torch.inference_mode():
         for number, case in enumerate(cases, start=1):
             context.progress(number / len(cases), f"Judging case {number} of {len(cases)}")
-            found = case.prepared.back(found_labels(network, case, plan, patch, device))
+            found = case.prepared.back(found_labels(network, preparation.loaded(case), plan, patch, device))
             rows.append(dice_of(found, preparation.truth(case.case, case.prepared.source), segments))
     return Judged(tuple(c.case for c in cases), np.array(rows).reshape(-1, segments))
 

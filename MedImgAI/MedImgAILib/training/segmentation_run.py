@@ -109,14 +109,19 @@ class _Run:
         if not any(case.places for case in kept):
             raise InputError("No case to learn from has a labelled voxel; correct the label images or the split.")
         flips = parts.flips_allowed(self.segments, self.plan.dimensions, parameters.mirror)
-        batch = parts.batches(kept, parameters.network, self.plan, parameters, context, flips, None)
+        batch = parts.batches(kept, parameters.network, self.plan, parameters, context, flips, self.preparation.loaded)
         weights = None
         if parameters.class_weights:
-            counts = [sum(int((c.labels == n).sum()) for c in kept) for n in range(len(self.names) + 1)]
+            counts = [
+                sum(int((self.preparation.loaded(c).labels == n).sum()) for c in kept)
+                for n in range(len(self.names) + 1)
+            ]
             # The effective number saturates; scaled so that the most frequent class counts as a few thousand.
             scale = max(1.0, max(counts) / 5000)
             weights = effective_number_weights(np.array(counts) / scale)
-        validate = parts.validation(out, self.plan, self.patch, self.names, self.device) if out else None
+        validate = (
+            parts.validation(out, self.preparation, self.plan, self.patch, self.names, self.device) if out else None
+        )
         with context.part(0.0, 0.95) as part:
             trained = run_round(
                 self.architecture, self.arguments, self.choices.start, batch, segmentation_loss(parameters.loss,

@@ -99,8 +99,10 @@ class TrainSegmentation(Task):
             "augmentation", "Augmentation", "full", "How much samples are changed at random.",
             choices={"none": "None", "light": "Light", "full": "Full"},
         ),
-        BooleanParameter(
-            "mirror", "Mirror", True, "Mirror samples; never left and right if a segment's name says its side.",
+        ChoiceParameter(
+            "mirror", "Mirror", "sides", "How samples are mirrored; never left and right if a segment's name says its "
+            "side, and other ways only where anatomy has no fixed direction.",
+            choices={"none": "Not", "sides": "Left and right", "all": "Along every axis"},
         ),
         *options.FINE_TUNING,
         *options.ORIGIN,

@@ -30,7 +30,7 @@ def start_from(network, package: ModelPackage, context: Context) -> int:
     ModelError
         If less than a third fit, so that it is another network.
     """
-    source = package.network("cpu").state_dict()
+    source = package.networks("cpu")[0].state_dict()
     own = network.state_dict()
     fitting = {
         name: source[name] for name, value in own.items() if name in source and source[name].shape == value.shape
@@ -77,7 +77,7 @@ def freeze(network, tuning: str, rank: int = 8):
         for parameter in network.parameters():
             parameter.requires_grad_(False)
     if tuning == "frozen_encoder":
-        chosen = [m for name, m in network.named_modules() if _is_decoder(name)]
+        chosen = [m for name, m in network.named_modules() if _is_decoder(name)] + _ways_up(network)
         if not chosen:
             raise ModelError("No part of this network can be told to be its decoder; train all of it, or use LoRA.")
         for module in chosen:
@@ -97,3 +97,17 @@ def last_layer(network):
 def _is_decoder(name: str) -> bool:
     parts = name.split(".")
     return any(part.startswith(_DECODER) for part in parts)
+
+
+def _ways_up(network) -> list:
+    """The upward parts of MONAI's nested U-Net: what follows a shortcut around the deeper levels."""
+    import torch
+
+    found = []
+    for module in network.modules():
+        children = list(module.children())
+        if isinstance(module, torch.nn.Sequential):
+            for before, after in zip(children, children[1:]):
+                if type(before).__name__ == "SkipConnection":
+                    found.append(after)
+    return found

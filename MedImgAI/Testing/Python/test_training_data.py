@@ -318,21 +318,22 @@ def test_labels_move_with_the_image(dimensions):
     assert moved >= 8
 
 
-def test_augmentation_is_a_function_of_its_random_numbers():
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_augmentation_is_a_function_of_its_random_numbers(dimensions):
     pytest.importorskip("monai")
     from concurrent.futures import ThreadPoolExecutor
 
     from MedImgAILib.training.augmentation import Augmentation
 
-    image = np.random.default_rng(0).normal(size=(1, 16, 16, 16)).astype(np.float32)
-    augment = Augmentation(3, "full", (True,) * 3, bias_field=True)
+    image = np.random.default_rng(0).normal(size=(1,) + (16,) * dimensions).astype(np.float32)
+    augment = Augmentation(dimensions, "full", (True,) * dimensions, bias_field=True)
 
     def once(seed):
         return augment(image, None, np.random.default_rng(seed))[0].numpy()
 
-    first = [once(n) for n in range(8)]
+    first = [once(n) for n in range(40)]
     with ThreadPoolExecutor(4) as pool:
-        second = list(pool.map(once, range(8)))
+        second = list(pool.map(once, range(40)))
     assert all(np.array_equal(a, b) for a, b in zip(first, second))
     assert not np.array_equal(first[0], first[1]) and all(np.isfinite(f).all() for f in first)
 
@@ -340,9 +341,12 @@ def test_augmentation_is_a_function_of_its_random_numbers():
 def test_sides_are_not_mirrored():
     from MedImgAILib.training.segmentation import flips_allowed
 
-    assert flips_allowed([Segment("Left kidney"), Segment("Right kidney", 2)], 3, True) == (True, True, False)
-    assert flips_allowed([Segment("Liver")], 3, True) == (True, True, True)
-    assert flips_allowed([Segment("Liver")], 2, False) == (False, False)
+    kidneys = [Segment("Left kidney"), Segment("Right kidney", 2)]
+    assert flips_allowed(kidneys, 3, "all") == (True, True, False)
+    assert flips_allowed(kidneys, 3, "sides") == (False, False, False)
+    assert flips_allowed([Segment("Liver")], 3, "sides") == (False, False, True)
+    assert flips_allowed([Segment("Hippocampus_L")], 2, "sides") == (False, False)
+    assert flips_allowed([Segment("Liver")], 2, "none") == (False, False)
 
 
 # Losses
