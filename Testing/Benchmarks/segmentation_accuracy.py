@@ -271,11 +271,19 @@ def _data(relative: str) -> Path:
 GOALS = {
     ("hippocampus", "mean", "our U-Net"): 0.85,
     ("fundus_chase", "vessels", "our U-Net"): 0.757,
+    ("fundus_chase", "vessels", "lwnet"): 0.757,
+    ("fundus_chase", "vessels", "filters"): 0.70,
     ("brain", "grey matter", "our U-Net"): 0.828,
     ("brain", "white matter", "our U-Net"): 0.892,
     ("brain", "brain", "our U-Net"): 0.936,
+    ("brain", "grey matter", "MeshNet"): 0.828,
+    ("brain", "white matter", "MeshNet"): 0.892,
+    ("brain", "brain", "mindgrab"): 0.925,
+    ("ct", "lesion", "lungs_ct, dense part"): 0.85,
+    ("ms_multimodal", "lesions", "pixel classifier"): 0.30,
+    ("cxr", "lungs", "pixel classifier"): 0.85,
 }
-"""Mean Dice to beat: what others reach on the same images."""
+"""Mean Dice to reach: what others reach on the same images; for the classical methods what they once did."""
 
 
 def rows_of(found: list[Agreement]) -> list[dict]:
@@ -288,9 +296,11 @@ def rows_of(found: list[Agreement]) -> list[dict]:
     rows = []
     for (data, structure, method), group in groups.items():
         dice, hd95, nsd = (statistics.mean(getattr(a, key) for a in group) for key in ("dice", "hd95", "nsd"))
-        goal = GOALS.get((data, structure, method), 0)
+        goal = GOALS.get((data, structure, method))
+        if goal is None:
+            continue  # in the tables only
         what = f"{data}, {structure}, {method}: mean Dice of {len({a.case for a in group})}"
-        rows.append(row(f"{what} (HD95 {hd95:.2f}, NSD {nsd:.3f})", dice, f"≥ {goal}", "Dice", peer=goal or None))
+        rows.append(row(f"{what} (HD95 {hd95:.2f}, NSD {nsd:.3f})", dice, f"≥ {goal}", "Dice"))
     return rows
 
 
