@@ -22,7 +22,7 @@ from MedImgAILib.core import Context, Segment, Segmentation
 
 from .measuring import row
 
-SETTINGS = Settings(steps=120, batch=4, patch=24, learning_rate=1e-2)
+SETTINGS = Settings(batch=4, patch=24, learning_rate=1e-2)
 RECIPE = Recipe()
 SEED = 0
 
@@ -41,13 +41,14 @@ class Set:
     segments: dict
     regions: dict
     spacing_mm: float
+    steps: int
 
 
 SETS = (
     Set("glioma", "glioma_NC", ("Flair", "T1c"), "OTMultiClass", {"Tumour": (1, 2, 3), "Enhancing": (4,)},
-        {"whole tumour": (1, 2), "enhancing tumour": (2,)}, 3.0),
+        {"whole tumour": (1, 2), "enhancing tumour": (2,)}, 3.0, 120),
     Set("lesions", "ms_multimodal", ("FLAIR", "T1", "T1POST", "T2"), "lesion_gt", {"Lesion": (1,)}, {"lesions": (1,)},
-        2.0),
+        2.0, 80),
 )  # fmt: skip
 
 
@@ -82,9 +83,10 @@ def fold(data: Set, patients, left_out: int) -> dict[str, float]:
     shown = [case for n, (case, _) in enumerate(patients) if n != left_out]
     case, truth = patients[left_out]
     classes = len(data.segments) + 1
+    settings = replace(SETTINGS, steps=data.steps)
     found, single, networks = {}, [], []
     for number, modality in enumerate(data.modalities):
-        network = train([_only(c, number) for c in shown], classes, SETTINGS, Context("cpu", SEED))
+        network = train([_only(c, number) for c in shown], classes, settings, Context("cpu", SEED))
         networks.append((modality, network, (number,)))
         single.append(infer(network, case.array[[number]], Context("cpu")))
         found[f"only {modality}"] = judge(data, single[-1], case, truth)
@@ -94,7 +96,7 @@ def fold(data: Set, patients, left_out: int) -> dict[str, float]:
     )
     pairs = [(network, inputs) for _, network, inputs in networks]
     found["feature"] = judge(data, classify(classifier, case, pairs, Context("cpu")), case, truth)
-    network = train(shown, classes, SETTINGS, Context("cpu", SEED))
+    network = train(shown, classes, settings, Context("cpu", SEED))
     for subset in subsets(len(data.modalities)):
         shares = infer(network, with_only(case, subset), Context("cpu"))
         found["model " + "+".join(data.modalities[m] for m in subset)] = judge(data, shares, case, truth)

@@ -86,7 +86,7 @@ class TrainFeatureFusion(Task):
         TextPort("trained", "Trained classifier", "For other patients; can be saved as .json."),
         SegmentationPort("segmentation", "Segments", "Found in the first patient, seen in training.", optional=True),
         TablePort("measures", "Agreement", "Dice with the first patient's segments, seen in training."),
-        TablePort("components", "Components", "Which features weigh most in each reduced feature.", optional=True),
+        TablePort("weights", "Weights", "Which features weigh most in each reduced feature.", optional=True),
     )  # fmt: skip
 
     def example(self):
@@ -127,7 +127,7 @@ class TrainFeatureFusion(Task):
             "trained": Text(trained.to_text(), "Classifier of fused features"),
             "segmentation": segmentation,
             "measures": Table(columns, f"Agreement in {case.name}, seen in training"),
-            "components": _components(trained),
+            "weights": _components(trained),
         }
 
 
@@ -158,7 +158,7 @@ def _components(trained: FusedClassifier) -> Table | None:
     columns = {"component": np.arange(1, len(rows) + 1)}
     for place in range(min(3, len(features))):
         columns[f"feature {place + 1}"] = [features[row[place]] for row in rows]
-    return Table(columns, "Components")
+    return Table(columns, "Weights")
 
 
 class ApplyFeatureFusion(Task):
