@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -12,39 +11,24 @@ from ..core.geometry import inverse_order, reorder_array
 from ..core.model_card import ModelCard
 from ..core.model_package import ModelPackage
 from ..core.resampling import resample_volume
+from ..networks.installed import find_package
 from ..networks.preparation import Prepared, prepare_all
 from .diagnosis import Diagnosis, load_diagnosis
 from .picture import as_picture, picture_order
 
 _AT_ONCE = 32
-SHIPPED = Path(__file__).resolve().parents[2] / "Resources" / "Models"
-"""Where the packages that come with the product lie: a model may be named by its folder there."""
-
-
-def model_folder(text: str) -> Path:
-    """The folder of a model package: a path, or the name of one that comes with the product.
-
-    Raises
-    ------
-    ParameterError
-        If nothing was given.
-    """
-    text = text.strip()
-    if not text:
-        raise ParameterError("Model: no folder was given; choose a model package.")
-    if not Path(text).is_dir() and (SHIPPED / text).is_dir() and Path(text).name == text:
-        return SHIPPED / text
-    return Path(text)
 
 
 def classification_package(text: str) -> ModelPackage:
-    """The package, checked to be one that tells classes apart.
+    """The package in a folder, or the installed model of this name, checked to be one that tells classes apart.
 
     Raises
     ------
     ModelError, ParameterError
     """
-    package = ModelPackage.load(model_folder(text))
+    if not text.strip():
+        raise ParameterError("Model: no folder was given; choose a model package.")
+    package = find_package(text.strip())
     card = package.card
     if card.task != "classification" or not card.outputs or card.outputs[0].kind != "classes":
         raise ModelError(f"The model '{card.title}' does not tell classes apart; choose one for classification.")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from MedImgAILib.classify import robust_training, shift
-from MedImgAILib.classify.classifier import SHIPPED
 from MedImgAILib.classify.picture import as_picture, picture_order
 from MedImgAILib.core import Context, Geometry, InputError, MedImgAIError, OutputError, Volume, registry
+from MedImgAILib.networks.installed import SHIPPED
 from task_comparison import ORDERS
 from testing_data import data_path
 
@@ -131,7 +131,9 @@ def test_views_are_pooled_and_listed(trained):
 def test_another_calibration_and_prevalence_are_used(trained):
     folder, _, out = trained
     calibration = run("classify.calibrate", {"predictions": out["predictions"]}, sensitivity=0.99)["calibration"]
-    image = Volume(pictures(2, seed=8)[0][:1].astype(np.float32), Geometry.from_spacing((1, 16, 16), directions=LPS))
+    between = pictures(2, seed=8)[0][:1].astype(np.float32)
+    between[:, 2:7, 2:7] += 22.0  # a faint spot
+    image = Volume(between, Geometry.from_spacing((1, 16, 16), directions=LPS))
     model = str(folder / "run/model")
     summary = run("classify.apply", {"images": [image], "calibration": calibration}, model=model)["summary"].text
     assert "sensitivity of 99 %" in summary
@@ -139,7 +141,7 @@ def test_another_calibration_and_prevalence_are_used(trained):
         run("classify.apply", {"images": [image]}, model=model, prevalence=p)["probabilities"].columns["probability"][1]
         for p in (0.01, 0.9)
     )
-    assert rare < common and rare / (1 - rare) / (common / (1 - common)) == pytest.approx(0.01 / 0.99 / 9, rel=1e-6)
+    assert rare < common and rare / (1 - rare) / (common / (1 - common)) == pytest.approx(0.01 / 0.99 / 9, rel=1e-3)
 
 
 def test_deep_features_feed_training_on_features(trained):
