@@ -36,7 +36,7 @@ def decision_rows() -> list[dict]:
         segmentations = [Segmentation.from_labels(v, grid, segments, f"rater {n}") for n, v in enumerate(voxels)]
         images = [sitk.GetImageFromArray(v) for v in voxels]
         ours, peer = [], []
-        for _ in range(3 if labels > 1 else 1):
+        for _ in range(7 if labels > 1 else 1):
             seconds, outputs = _timed(lambda: task.execute({"segmentations": segmentations}, {}, Context()))  # noqa: B023
             ours.append(seconds)
             seconds, consensus = _timed(lambda: _peer_consensus(images, labels))  # noqa: B023

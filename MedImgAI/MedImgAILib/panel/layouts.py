@@ -26,13 +26,14 @@ def images(nodes) -> list:
     return found
 
 
-def show_overlay(volumes):
-    """The last volume half transparent over the first, in all slice views."""
-    shown = images(volumes)
+def show_overlay(inputs, results):
+    """The first result half transparent over the first input, in all slice views; else the second input over it."""
+    shown = images([*inputs, *results])
     if len(shown) < 2 or slicer.app.layoutManager() is None:
         return
+    found = [volume for volume in images(results) if volume is not shown[0]]
     slicer.util.setSliceViewerLayers(
-        background=shown[0], foreground=shown[-1], foregroundOpacity=_OPACITY, fit=True
+        background=shown[0], foreground=found[0] if found else shown[1], foregroundOpacity=_OPACITY, fit=True
     )  # fmt: skip
 
 

@@ -45,7 +45,7 @@ class ResultArea:
             self._container = None
         self._section.visible = False
 
-    def show(self, nodes: dict, warnings=(), compared=()):
+    def show(self, nodes: dict, warnings=(), inputs=()):
         """Display what a run gave.
 
         Parameters
@@ -54,8 +54,8 @@ class ResultArea:
             Title to result node.
         warnings : sequence of str
             What the task warned of.
-        compared : sequence of vtkMRMLNode
-            Volumes to look at together; two or more give buttons for that.
+        inputs : sequence of vtkMRMLNode
+            What it was made from; two volumes or more among inputs and results give buttons to look at them together.
         """
         self.clear()
         if not nodes and not warnings:
@@ -65,8 +65,8 @@ class ResultArea:
         rows.setContentsMargins(0, 0, 0, 0)
         if warnings:
             rows.addWidget(_warning_label(warnings))
-        if layouts.is_comparable(compared):
-            rows.addWidget(_comparison(compared))
+        if layouts.is_comparable([*inputs, *nodes.values()]):
+            rows.addWidget(_comparison(list(inputs), list(nodes.values())))
         for title, node in nodes.items():
             widget, view = _row(title, node)
             self._rows.append((node, widget, view))
@@ -86,20 +86,19 @@ class ResultArea:
                 self._rows.remove(row)
 
 
-def _comparison(volumes):
+def _comparison(inputs, results):
     """Buttons that arrange the views."""
     widget = qt.QWidget()
     box = qt.QHBoxLayout(widget)
     box.setContentsMargins(0, 0, 0, 0)
-    volumes = list(volumes)
     overlay = qt.QPushButton(_("Overlay"))
     overlay.objectName = "overlayButton"
     overlay.toolTip = _("Show the result half transparent over the reference in all slice views.")
-    overlay.connect("clicked()", lambda: layouts.show_overlay(volumes))
+    overlay.connect("clicked()", lambda: layouts.show_overlay(inputs, results))
     side_by_side = qt.QPushButton(_("Side by side"))
     side_by_side.objectName = "sideBySideButton"
     side_by_side.toolTip = _("Show reference, other inputs and results in linked slice views beside each other.")
-    side_by_side.connect("clicked()", lambda: layouts.show_side_by_side(volumes))
+    side_by_side.connect("clicked()", lambda: layouts.show_side_by_side([*inputs, *results]))
     for button in (overlay, side_by_side):
         box.addWidget(button)
     return widget

@@ -331,7 +331,7 @@ class TaskPanel(VTKObservationMixin):
     def _show_result(self, scene_job, nodes, warnings):
         show_in_slice_views(nodes.values(), scene_job.reference_node)
         titled = {scene_job.task.port(name).title: node for name, node in nodes.items()}
-        self.results.show(titled, warnings, [*scene_job.input_nodes, *nodes.values()])
+        self.results.show(titled, warnings, scene_job.input_nodes)
 
     def _busy(self, is_running):
         """A run holds all it needs, so the panel stays free; when it has ended, what is missing may have changed."""

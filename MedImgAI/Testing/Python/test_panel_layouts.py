@@ -84,6 +84,25 @@ def test_overlay_shows_the_result_over_the_reference(fusion):
     assert asked["foregroundOpacity"] == 0.5
 
 
+def test_overlay_prefers_the_first_result(slicer_app, monkeypatch):  # noqa: F811
+    from MedImgAILib.panel.layouts import show_overlay
+
+    pt.Views(monkeypatch)
+    fixed, moving, moved, check = (pt.add_volume(slicer_app.scene, name) for name in ("fixed", "moving", "moved", "c"))
+    table = slicer_app.scene.AddNewNodeByClass("vtkMRMLTableNode")
+
+    def shown(*given):
+        slicer_app.view_calls.clear()
+        show_overlay(*given)
+        return [call[2] for call in slicer_app.view_calls if call[0] == "setSliceViewerLayers"]
+
+    (asked,) = shown([fixed, moving], [table, moved, check])
+    assert (asked["background"], asked["foreground"]) == (fixed, moved)
+    (asked,) = shown([fixed, moving], [table])
+    assert (asked["background"], asked["foreground"]) == (fixed, moving)
+    assert shown([fixed], [table]) == []
+
+
 def test_side_by_side_gives_each_volume_a_linked_view(fusion):
     button(fusion, "sideBySideButton").click()
     composites = fusion.views.nodes("vtkMRMLSliceCompositeNode")
