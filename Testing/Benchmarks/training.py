@@ -1,10 +1,7 @@
-"""Training and classification: evaluation, explanation and conformal sets against their peers, public data sets."""
+"""Training and classification: the loop and the hippocampus model, evaluation, explanation and two data sets."""
 
 from __future__ import annotations
 
-from . import training_classification
+from . import training_classification, training_loop
 
-EXTRAS = ("captum", "MLstatkit", "monai", "statsmodels", "torchmetrics")
-"""Packages of peers, installed for the benchmark only."""
-
-PARTS = (*training_classification.PARTS,)
+PARTS = (*training_loop.PARTS, *training_classification.PARTS)

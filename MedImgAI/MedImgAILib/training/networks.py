@@ -47,7 +47,8 @@ def segmentation_network(kind: str, plan: Plan, channels: int, classes: int, siz
             "strides": strides, "upsample_kernel_size": strides[1:], "filters": filters,
             "norm_name": ["INSTANCE", {"affine": True}],
         }  # fmt: skip
-        supervised = min(2, len(strides) - 2)
+        # Of small images the deep levels see so little that supervising them only takes time.
+        supervised = min(2, len(strides) - 4)
         if supervised > 0:
             arguments |= {"deep_supervision": True, "deep_supr_num": supervised}
         return "monai.DynUNet", arguments
