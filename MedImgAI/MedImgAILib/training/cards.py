@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -85,6 +86,11 @@ def model_card(
         intended_use=_INTENDED,
         limits=summary.limits,
     )
+
+
+def origin_name(collection) -> str:
+    """Where the data came from, without the folders of the machine."""
+    return f"'{Path(collection.origin).name}'" if Path(collection.origin).is_absolute() else collection.origin
 
 
 def identifier(name: str) -> str:

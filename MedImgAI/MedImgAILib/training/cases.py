@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +56,7 @@ class Case:
     target: Path | Segmentation | str | None = None
     patient: str = ""
     split: str = ""
+    _hashes: dict = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self):
         object.__setattr__(self, "images", tuple(self.images))
@@ -74,10 +75,12 @@ class Case:
         InputError
             If a file cannot be read.
         """
-        digest = hashlib.sha256()
-        for part in (*self.images, self.target):
-            digest.update(_content(part, place))
-        return digest.hexdigest()
+        if place not in self._hashes:
+            digest = hashlib.sha256()
+            for part in (*self.images, self.target):
+                digest.update(_content(part, place))
+            self._hashes[place] = digest.hexdigest()
+        return self._hashes[place]
 
 
 @dataclass(frozen=True, eq=False)

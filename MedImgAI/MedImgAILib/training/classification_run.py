@@ -11,7 +11,7 @@ from ..core.model_networks import build
 from ..core.model_package import ModelPackage
 from . import classification as parts
 from .cache import Preparation
-from .cards import Summary, model_card, report
+from .cards import Summary, model_card, origin_name, report
 from .distributed import team
 from .experiment import Folder, Outcome, data_hash, identity_of, parts_of, run_round, settings_record, with_interval
 from .losses import classification_loss
@@ -220,7 +220,7 @@ class _Run:
         if not count:
             limits += " Nothing was held out, so how good it is on new cases is unknown."
         summary = Summary(
-            self.collection.origin, len(used), len({c.case.patient for c in used}),
+            origin_name(self.collection), len(used), len({c.case.patient for c in used}),
             data_hash(c.case.content_hash(False) for c in used),
             f"Classes: {counts}; images of {shape} voxels.", found, by_round,
             f"{count} cases that the network judged had not seen{chosen}" if count else "no case", limits,

@@ -19,7 +19,7 @@ from .lora import merge_low_rank
 from .splits import check_apart, folds, given_parts, holdout
 from .transfer import freeze, start_from
 
-RESAMPLES = 2000
+RESAMPLES = 1000
 MARK = "training.json"
 
 

@@ -11,7 +11,7 @@ from ..core.model_networks import build
 from ..core.model_package import ModelPackage
 from . import segmentation as parts
 from .cache import Preparation
-from .cards import Summary, model_card, report
+from .cards import Summary, model_card, origin_name, report
 from .distributed import team
 from .experiment import Folder, Outcome, data_hash, identity_of, parts_of, run_round, settings_record, with_interval
 from .losses import effective_number_weights, segmentation_loss
@@ -190,7 +190,7 @@ class _Run:
         )
         shape = "×".join(str(n) for n in self.patch[::-1])
         summary = Summary(
-            self.collection.origin, len(used), len({c.case.patient for c in used}),
+            origin_name(self.collection), len(used), len({c.case.patient for c in used}),
             data_hash(c.case.content_hash(False) for c in used),
             f"Segments: {', '.join(self.names)}; patches of {shape} voxels.", figures, by_round, judged_on,
             _limits(self.plan, used, judged_cases),
