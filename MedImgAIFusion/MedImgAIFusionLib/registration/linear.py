@@ -10,6 +10,7 @@ from MedImgAILib.core import Context, InputError
 
 from . import pyramid
 from .comparison import LEAST_POINTS, NAMES, comparison
+from .descent import minimize
 from .poses import MODELS, Pose, alike, rotations
 from .search import search_everywhere
 
@@ -239,9 +240,7 @@ def _starts(search, fixed, moving, begin, points, context):
 
 
 def _climb(likeness, kind, pose, radius, iterations, tolerance, context, course=None):
-    """Maximise by L-BFGS from ``pose``; returns the value and pose reached, and appends to the course."""
-    from scipy.optimize import minimize
-
+    """Maximise from ``pose``; returns the value and pose reached, and appends to the course."""
     model = MODELS[kind](pose, radius)
 
     def objective(parameters):
@@ -251,11 +250,8 @@ def _climb(likeness, kind, pose, radius, iterations, tolerance, context, course=
             course.append(value)
         return -value, -model.chain(parameters, by_linear, by_shift)
 
-    found = minimize(
-        objective, np.zeros(model.size), jac=True, method="L-BFGS-B",
-        options={"maxiter": iterations, "ftol": tolerance, "gtol": 1e-7, "maxls": 12},
-    )  # fmt: skip
-    return -float(found.fun), model.pose(found.x)
+    parameters, value = minimize(objective, model.size, iterations, tolerance)
+    return -value, model.pose(parameters)
 
 
 def _wrong_values(likeness, pose, radius, count=24):
