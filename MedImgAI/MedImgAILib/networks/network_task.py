@@ -134,11 +134,12 @@ class NetworkSegmentation(Task):
         with context.part(0.9, 1.0) as part:
             part.progress(0.0, "Bringing the result back")
             image = images[0]
-            labels = (
-                first.back(result.labels)
-                if result.probabilities is None
-                else first.back_likely(result.probabilities, card.inference, part)
-            )
+            with part.part(0.0, 0.6) as inner:
+                labels = (
+                    first.back(result.labels)
+                    if result.probabilities is None
+                    else first.back_likely(result.probabilities, card.inference, inner)
+                )
             labels = keep_largest(labels, card.inference.largest)
             _warn_of_brain(labels, image, card, part)
             part.progress(0.6)
