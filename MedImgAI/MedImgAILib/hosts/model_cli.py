@@ -157,7 +157,7 @@ def _show(arguments, store: ModelStore, context) -> int:
         "Checked by": "hashes of the publisher" if entry.files and entry.has_hashes else
         "the first download: its publisher gives no hash" if entry.files else "",
         "Memory": f"{entry.memory_mb:.0f} MB" if entry.memory_mb else "",
-        "Time": f"{entry.seconds:.0f} s of processor time ({entry.measured_on})" if entry.seconds else "",
+        "Time": f"{entry.seconds:.2g} s of processor time ({entry.measured_on})" if entry.seconds else "",
         "Licence": entry.license, "Cite": entry.citation, "Homepage": entry.homepage, "Note": entry.note,
         "Task": entry.task, "Installed": "yes" if store.is_installed(entry.id) else "no",
     }  # fmt: skip

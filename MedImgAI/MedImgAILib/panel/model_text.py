@@ -14,7 +14,7 @@ def described(entry, is_installed: bool, needs_license: bool) -> str:
         (_("Format"), entry.format),
         (_("Download"), size_text(entry)),
         (_("Memory"), f"{entry.memory_mb / 1000:.1f} GB" if entry.memory_mb else ""),
-        (_("Time"), f"{entry.seconds:.0f} s, {entry.measured_on}" if entry.seconds else ""),
+        (_("Time"), f"{entry.seconds:.2g} s, {entry.measured_on}" if entry.seconds else ""),
         (_("Licence"), entry.license),
         (_("Cite"), entry.citation),
         (_("Note"), entry.note),
