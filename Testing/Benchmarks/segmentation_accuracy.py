@@ -78,28 +78,28 @@ def retinal_vessels() -> list[Agreement]:
             image = _read(path, spacing_mm=1.0)
             truth = _read(path.with_name(f"{path.stem}_1stHO.png"), spacing_mm=1.0).array > 0
             filters = _run("segment.retinal_vessels", {"image": image}).layers[0] > 0
-            for method, mask in (
-                ("filters", filters),
-                ("lwnet", _applied(lwnet, image) > 0),
-                ("our U-Net", _applied(own[path.stem], image) > 0),
-            ):
+            masks = {"filters": filters, "lwnet": _applied(lwnet, image) > 0}
+            if path.stem in own:
+                masks["our U-Net"] = _applied(own[path.stem], image) > 0
+            for method, mask in masks.items():
                 found.append(agreement("fundus_chase", path.stem, "vessels", method, mask, truth, image.geometry, 2.0))
     return found
 
 
 def brains() -> list[Agreement]:
-    """The template's tissues and Colin27's brain, ours by the network that has not seen the head."""
+    """The template's tissues and Colin27's brain; ours, if it is there, by what has not seen the head."""
     data, found = _data("brain"), []
     head, brain = _read(data / "ch2.nii.gz"), _read(data / "ch2bet.nii.gz").array > 0
     template = _read(data / "mni152_t1.nii.gz")
     truth = {name: _read(data / f"mni152_{key}.nii.gz").array > 127 for key, name in (("gm", "grey"), ("wm", "white"))}
-    extraction, tissue = dict(_unseen("brain_extraction")), dict(_unseen("brain_tissue"))
-    masks = {"our U-Net": _applied(extraction["Colin27"], head) > 0}
+    masks, labels = {}, {}
+    if (MODELS / "brain_tissue").exists():
+        masks["our U-Net"] = _applied(dict(_unseen("brain_extraction"))["Colin27"], head) > 0
+        labels["our U-Net"] = _applied(dict(_unseen("brain_tissue"))["ICBM152"], template)
     with _public("brainchop.mindgrab", "weights/brainchop/mindgrab.pth") as package:
         masks["mindgrab"] = _applied(package, head) > 0
     for method, mask in masks.items():
         found.append(agreement("brain", "Colin27", "brain", method, mask, brain, head.geometry))
-    labels = {"our U-Net": _applied(tissue["ICBM152"], template)}
     with _public("brainchop.subcortical", "weights/brainchop/subcortical.pth") as package:
         labels["MeshNet"] = _applied(package, template)
     for method, each in labels.items():
