@@ -373,9 +373,9 @@ def test_the_inverse_and_its_consistency_are_given():
 
 
 def test_a_small_image_is_found_in_a_large_one():
-    """A slab of the head, a tenth of it, somewhere else: the roles of fixed and moving do not matter."""
+    """A part of the head, a fifteenth of its field of view, somewhere else: the roles of fixed and moving do not matter."""
     fixed, moving, mask = glioma(3, 3.0)
-    shape = (18, 40, 40)
+    shape = (30, 40, 40)
     start = [(n - m) // 2 + s for n, m, s in zip(moving.geometry.shape, shape, (4, -3, 2), strict=True)]
     window = tuple(slice(s, s + n) for s, n in zip(start, shape, strict=True))
     slab = Volume(moving.array[window], moving.geometry.cropped(start, shape), name="slab")
