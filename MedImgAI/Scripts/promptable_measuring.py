@@ -53,7 +53,7 @@ def measure(network, data: Path, most: int = 100) -> dict[str, float]:
         found.setdefault(name, []).append(scores)
         print(name, " ".join(f"{s:.3f}" for s in scores), flush=True)
     return {
-        f"{name}, Dice after {clicks} clicks": round(float(np.mean(scores, axis=0)[n]), 3)
+        f"{name}, Dice after {clicks} click{'s' if clicks > 1 else ''}": round(float(np.mean(scores, axis=0)[n]), 3)
         for name, scores in found.items()
         for n, clicks in enumerate(CLICKS)
     }

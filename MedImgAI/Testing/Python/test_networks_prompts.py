@@ -170,6 +170,14 @@ def test_what_is_found_lies_where_it_is(image, turn, monkeypatch):
     assert network.looks == 2
 
 
+def test_built_in_network_outlines_a_ball(image):
+    """With the weights that come with the product; a bright ball in noise is easy."""
+    inside = Points([[5.0, -3, 8]])
+    found = PromptSegmentation().execute({"image": image, "inside": inside}, {}, Context("cpu"))["segmentation"]
+    truth, mask = image.array > 50, found.layers[0] > 0
+    assert 2 * (mask & truth).sum() / (mask.sum() + truth.sum()) > 0.75
+
+
 @pytest.mark.parametrize("shape", [(1, 60, 50), (3, 4, 5), (70, 11, 9), (16, 16, 16)])
 def test_odd_sizes(shape):
     array = np.random.default_rng(0).normal(size=shape).astype(np.float32)
