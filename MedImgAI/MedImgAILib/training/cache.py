@@ -75,7 +75,7 @@ class Preparation:
         self.inputs, self.segments = tuple(inputs), tuple(segments)
         self.given, self.smooth, self.memory = tuple(given), smooth, memory
         self.folder = Path(folder) if folder is not None else None
-        self._rule = json.dumps([repr(self.inputs), self.segments, repr(self.given), 1])
+        self._rule = json.dumps([repr(self.inputs), self.segments, repr(self.given), smooth is not None, 1])
 
     def key(self, case: Case) -> str:
         """Hash under which a case is kept."""

@@ -18,6 +18,7 @@ from .losses import classification_loss
 from .networks import classification_network, least_edge
 from .options import choices_of
 from .planning import plan_images
+from .transfer import as_prepared
 
 _DECIDING = (
     "network", "modality", "folds", "held_out_percent", "loss", "smoothing", "balance", "mixup", "augmentation",
@@ -58,6 +59,7 @@ class _Run:
         channels = sum(i.channels for i in self.plan.inputs)
         architecture = classification_network(parameters.network, self.plan, channels, len(self.classes))
         if start.package is not None:
+            self.plan = as_prepared(self.plan, start.package.card)
             architecture = self._as_package(start.package, channels)
         self.architecture, self.arguments = architecture
         build(self.architecture, self.arguments)  # fails before anything is written
@@ -71,6 +73,7 @@ class _Run:
         self.identity = identity_of(
             [c.content_hash() for c in self.cases], self.classes, repr(self.plan), self.architecture, self.arguments,
             settings_record(self.choices.settings), {n: getattr(parameters, n) for n in _DECIDING},
+            start.package and start.package.card.weights_sha256,
         )  # fmt: skip
         self.folder = Folder(parameters.folder, self.identity, parameters.existing == "replace")
         in_memory = all(not hasattr(s, "is_dir") for c in self.cases for s in c.images)

@@ -15,7 +15,7 @@ from .batches import PatchBatches
 from .cache import Preparation, PreparedCase
 from .cases import Collection
 from .facts import image_facts
-from .networks import divisor_for, patch_for
+from .networks import divisor_for
 from .planning import ImageFacts, Plan
 from .reading import read_image, read_segmentation, renamed
 from .sampling import Sampler
@@ -97,7 +97,7 @@ def flips_allowed(segments, dimensions: int, mirror: str) -> tuple[bool, ...]:
     return tuple(flips)
 
 
-def batches(cases, network: str, plan: Plan, parameters, context, flips, load) -> PatchBatches:
+def batches(cases, network: str, plan: Plan, patch, parameters, context, flips, load) -> PatchBatches:
     """The samples of a training part."""
     modality = plan.inputs[0].modality
     augmentation = Augmentation(plan.dimensions, parameters.augmentation, flips, modality == "MR", plan.isotropic)
@@ -110,7 +110,7 @@ def batches(cases, network: str, plan: Plan, parameters, context, flips, load) -
             kinds[n] = own[0] if own else 0
     sampler = Sampler(kinds, parameters.balance, context.seed)
     return PatchBatches(
-        cases, patch_for(network, plan), sampler, augmentation, parameters.foreground_percent / 100, context.seed,
+        cases, patch, sampler, augmentation, parameters.foreground_percent / 100, context.seed,
         context, parameters.on_error, parameters.multi_scale, divisor_for(network, plan), load,
     )  # fmt: skip
 

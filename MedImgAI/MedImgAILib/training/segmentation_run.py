@@ -18,6 +18,7 @@ from .losses import effective_number_weights, segmentation_loss
 from .networks import patch_for, segmentation_network
 from .options import choices_of
 from .planning import plan_patches
+from .transfer import as_prepared
 
 _DECIDING = (
     "network", "size", "modality", "folds", "held_out_percent", "loss", "class_weights", "balance",
@@ -60,6 +61,7 @@ class _Run:
         )
         self.choices = choices_of(parameters, context.seed, self.plan.batch, steps)
         if self.choices.start.package is not None:
+            self._like(self.choices.start.package.card)
             architecture = _as_package(self.choices.start.package, architecture)
         self.architecture, self.arguments = architecture
         build(self.architecture, self.arguments)  # fails before anything is written
@@ -69,10 +71,17 @@ class _Run:
         self.identity = identity_of(
             [c.content_hash() for c in cases], repr(self.plan), self.names, self.architecture, self.arguments,
             settings_record(self.choices.settings), {n: getattr(parameters, n) for n in _DECIDING},
+            self.choices.start.package and self.choices.start.package.card.weights_sha256,
         )  # fmt: skip
         self.folder = Folder(parameters.folder, self.identity, parameters.existing == "replace")
         self.preparation = Preparation(self.plan.inputs, self.names, self.folder / "cache", collection.segments)
         self.cases = cases
+
+    def _like(self, card):
+        """Prepare the images and cut patches as the package does that the training starts from."""
+        self.plan = as_prepared(self.plan, card)
+        if card.inference.window is not None:
+            self.patch = tuple(card.inference.window[::-1])
 
     def result(self) -> SimpleNamespace:
         context = self.context
@@ -109,7 +118,9 @@ class _Run:
         if not any(case.places for case in kept):
             raise InputError("No case to learn from has a labelled voxel; correct the label images or the split.")
         flips = parts.flips_allowed(self.segments, self.plan.dimensions, parameters.mirror)
-        batch = parts.batches(kept, parameters.network, self.plan, parameters, context, flips, self.preparation.loaded)
+        batch = parts.batches(
+            kept, parameters.network, self.plan, self.patch, parameters, context, flips, self.preparation.loaded
+        )
         weights = None
         if parameters.class_weights:
             counts = [

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ..core import Context, ModelError
+from ..core.model_card import ModelCard
 from ..core.model_package import ModelPackage
+from .planning import Plan
 
 TUNING = ("all", "head", "frozen_encoder", "lora")
 _DECODER = (
@@ -46,6 +50,24 @@ def start_from(network, package: ModelPackage, context: Context) -> int:
     context.used_model(f"{package.card.id} {package.card.version}", package.card.weights_sha256)
     context.log(f"{100 * values // total} % of the weights come from '{package.card.title}'.")
     return values
+
+
+def as_prepared(plan: Plan, card: ModelCard) -> Plan:
+    """The plan with the inputs of a package, which its weights have learnt to see.
+
+    Raises
+    ------
+    ModelError
+        If the package takes other images.
+    """
+    wanted = [i.channels for i in card.inputs]
+    if wanted != [i.channels for i in plan.inputs] or card.inference.dimensions != plan.dimensions:
+        raise ModelError(
+            f"The model '{card.title}' takes {len(wanted)} images of {sum(wanted)} channels in "
+            f"{card.inference.dimensions} dimensions, which these data are not; choose another one to start from."
+        )
+    sizes = [i.size for i in card.inputs if i.size is not None]
+    return replace(plan, inputs=card.inputs, patch=tuple(sizes[0][::-1]) if sizes else plan.patch)
 
 
 def freeze(network, tuning: str, rank: int = 8):
