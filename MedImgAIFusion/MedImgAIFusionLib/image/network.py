@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
-WANTED = (0.87, 1.0, 1.35, 1.25, 0.99)
+WANTED = (0.87, 0.995, 1.35, 1.25, 0.985)
 """What the loss asks for of MI, SCD, VIF, Qabf and SSIM, as multiples of those of the pixel maximum."""
-WEIGHTS = (1.0, 4.0, 1.5, 8.0, 4.0)
-_SOFTNESS = 0.05
+WEIGHTS = (1.0, 8.0, 1.0, 10.0, 6.0)
+_SOFTNESS = 0.02
 _SIDE, _MARGIN, _DARK = 256, 8, 0.02
 """Training pictures are cut to this many voxels, with a margin around what is brighter than dark."""
 _TRACE = -2.3
