@@ -12,7 +12,7 @@ _SUFFICIENT, _FLATTENED = 1e-4, 0.9
 """Weak Wolfe conditions: least share of the decrease promised, greatest share of the slope left."""
 
 
-def minimize(objective, size: int, iterations: int, tolerance: float, most: int = 12):
+def minimize(objective, size: int, iterations: int, tolerance: float, reach: float, most: int = 12):
     """Minimise by BFGS from zero, the first step of length 1.
 
     Nocedal & Wright 2006, Numerical Optimization, chapter 6; line search by bracketing (Lewis & Overton 2013, Math
@@ -27,6 +27,8 @@ def minimize(objective, size: int, iterations: int, tolerance: float, most: int 
         At most.
     tolerance : float
         Ends where an iteration lowers the value by less than this part of it (of 1 if it is smaller).
+    reach : float
+        Longest step, so that none leaps over a hill into another valley.
     most : int
         Evaluations along one direction.
 
@@ -45,7 +47,8 @@ def minimize(objective, size: int, iterations: int, tolerance: float, most: int 
         direction = -slope / steepness if curvature is None else -(curvature * slope).sum(axis=1)
         if direction @ slope >= 0:
             curvature, direction = None, -slope / steepness
-        found = _along(objective, x, value, slope, direction, most)
+        direction *= min(1.0, reach / np.sqrt(direction @ direction))
+        found = _along(objective, x, value, slope, direction, reach, most)
         if found is None:
             if curvature is None:
                 break
@@ -61,9 +64,9 @@ def minimize(objective, size: int, iterations: int, tolerance: float, most: int 
     return x, value
 
 
-def _along(objective, x, value, slope, direction, most):
+def _along(objective, x, value, slope, direction, reach, most):
     """Step, value and derivative of a point low and flat enough, else of the lowest seen; None if none is lower."""
-    promised = direction @ slope
+    promised, longest = direction @ slope, reach / np.sqrt(direction @ direction)
     low, high, step, best = 0.0, np.inf, 1.0, None
     for _ in range(most):
         new_value, new_slope = objective(x + step * direction)
@@ -75,8 +78,10 @@ def _along(objective, x, value, slope, direction, most):
             low = step
         else:
             return step, new_value, new_slope
+        if low >= longest:
+            return best
         if np.isinf(high):
-            step *= 2
+            step = min(2 * step, longest)
         elif low == 0:
             # The parabola through the start, its slope and this value.
             bent = 2 * (new_value - value - step * promised)

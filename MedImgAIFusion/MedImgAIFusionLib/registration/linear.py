@@ -250,7 +250,7 @@ def _climb(likeness, kind, pose, radius, iterations, tolerance, context, course=
             course.append(value)
         return -value, -model.chain(parameters, by_linear, by_shift)
 
-    parameters, value = minimize(objective, model.size, iterations, tolerance)
+    parameters, value = minimize(objective, model.size, iterations, tolerance, radius / 8)
     return -value, model.pose(parameters)
 
 
