@@ -138,8 +138,8 @@ def summary(data: Set, folds: list[dict]) -> list[dict]:
         missing = [m for m in data.modalities if m not in given]
         alone = max(mean[f"only {m}"] for m in given)
         kept = mean["model " + "+".join(given)]
-        figure = f"{what}: Dice of model level without {', '.join(missing)}, beside the best network of one of the rest"
-        result.append(row(figure, kept, "≥ 0", "Dice", kept, alone))
+        figure = f"{what}: Dice of model level without {', '.join(missing)} less the best network's of one of the rest"
+        result.append(row(figure, kept - alone, "≥ 0", "Dice", kept, alone))
     return result
 
 
