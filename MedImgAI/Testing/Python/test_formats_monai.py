@@ -61,11 +61,11 @@ def settings():
             "_target_": "Compose",
             "transforms": [
                 {"_target_": "Activationsd", "keys": "pred", "softmax": True},
-                {"_target_": "AsDiscreted", "keys": "pred", "argmax": True},
                 {
                     "_target_": "Invertd", "keys": "pred", "transform": "@preprocessing", "orig_keys": "@image_key",
-                    "nearest_interp": True, "to_tensor": True,
+                    "nearest_interp": False, "to_tensor": True,
                 },
+                {"_target_": "AsDiscreted", "keys": "pred", "argmax": True},
             ],
         },
         "checkpointloader": {
@@ -146,7 +146,7 @@ def test_the_same_labels_as_monai(bundle, head, tmp_path):
     labels = ours(package, head[1]).layers[0].T
     wanted = peer(bundle, head[0])
     assert all((wanted == label).mean() > 0.02 for label in range(3)), "the test's network finds nothing"
-    # A random network's labels are noise: what differs lies where rounding decides which voxel is the nearest.
+    # Probabilities are brought back, by MONAI as by us; what differs are ties up to rounding.
     assert (labels == wanted).mean() > 0.99
 
 
