@@ -143,3 +143,26 @@ def balanced_threshold(truth, score) -> float:
     quality = called[:, truth].mean(axis=1) - called[:, ~truth].mean(axis=1)
     best = np.flatnonzero(quality >= quality.max() - 1e-12)
     return float(cuts[best[len(best) // 2]])
+
+
+def worst_group_threshold(truth, score, groups) -> float:
+    """The threshold whose mean of sensitivity and specificity is best, the worst group counting as much as all.
+
+    Parameters
+    ----------
+    truth : (n,) bool
+    score : (n,) float
+    groups : list of int ndarray
+        Positions of each group's cases; a group needs both classes.
+    """
+    truth, score = np.asarray(truth, bool), np.asarray(score, float)
+    cuts = np.unique(np.quantile(score, np.linspace(0, 1, 401)))
+    found = []
+    for group in groups:
+        called = score[group][None, :] >= cuts[:, None]
+        positive = truth[group]
+        quality = (called[:, positive].mean(axis=1) + (~called[:, ~positive]).mean(axis=1)) / 2
+        found.append(quality)
+    quality = np.mean(found, axis=0) + np.min(found, axis=0)
+    best = np.flatnonzero(quality >= quality.max() - 1e-12)
+    return float(cuts[best[len(best) // 2]])

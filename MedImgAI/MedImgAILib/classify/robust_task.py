@@ -149,7 +149,7 @@ class TrainRobust(Task):
                     recipe_of.network_of(learnt, recipe, state), learnt.images[held_out]
                 )
         context.progress(0.9, "Calibrating")
-        diagnosis = recipe_of.calibrated_on_shift(named, scores, parameters.sensitivity)
+        diagnosis = recipe_of.calibrated_on_shift(named, scores, folds, parameters.sensitivity)
         rows = {"held-out folds": recipe_of.figures_of(learnt, scores, diagnosis)}
         worst = recipe_of.figures_of(learnt.part(folds[-1]), scores[folds[-1]], diagnosis)
         rows["most misleading fold"] = worst

@@ -11,7 +11,7 @@ from ..core import Context, InputError
 from ..core.errors import listed
 from ..core.model_inference import Inference
 from ..core.model_intensity import Intensity
-from .calibration import balanced_threshold, fit_temperature, softmax, threshold_for_sensitivity
+from .calibration import fit_temperature, softmax, threshold_for_sensitivity, worst_group_threshold
 from .conformal import nonconformity
 from .diagnosis import Diagnosis
 from .shift import disturbed, shifted_folds
@@ -227,11 +227,12 @@ def folds_of(pictures: Pictures, recipe: Recipe) -> list[np.ndarray]:
     return shifted_folds(pictures.images, pictures.truth, len(pictures.classes), recipe.members, recipe.seed)
 
 
-def calibrated_on_shift(pictures: Pictures, held_out_scores: np.ndarray, sensitivity: float = 0.0) -> Diagnosis:
+def calibrated_on_shift(pictures: Pictures, held_out_scores: np.ndarray, folds, sensitivity: float = 0.0) -> Diagnosis:
     """Calibration, threshold and calibration cases from the scores of the networks that had not seen the case.
 
     All classes count alike, so that the probabilities assume equal prevalence; the threshold is the one with the best
-    balance of sensitivity and specificity, or the highest that reaches a wanted ``sensitivity``.
+    balance of sensitivity and specificity, where the worst fold counts as much as all together, or the highest that
+    reaches a wanted ``sensitivity``.
     """
     classes, truth = len(pictures.classes), pictures.truth
     counts = np.bincount(truth, minlength=classes)
@@ -246,7 +247,7 @@ def calibrated_on_shift(pictures: Pictures, held_out_scores: np.ndarray, sensiti
     if classes == 2 and sensitivity:
         threshold = threshold_for_sensitivity(truth == 1, probabilities[:, 1], sensitivity)
     elif classes == 2:
-        threshold = balanced_threshold(truth == 1, probabilities[:, 1])
+        threshold = worst_group_threshold(truth == 1, probabilities[:, 1], folds)
     equal = np.full(classes, 1 / classes)
     return Diagnosis(
         pictures.classes, "temperature", temperature, (), threshold, sensitivity or float("nan"), equal,
