@@ -11,8 +11,8 @@ AMBIGUOUS = 0.9
 """A start that ended elsewhere and reached this share of the best metric makes the result doubtful."""
 LEAST_OVERLAP = 0.2
 """Least share of the smaller image's structure that must lie inside the other."""
-MOST_STRETCHED = 1.75
-"""Factor by which an affine map may stretch or shrink any direction."""
+MOST_STRETCHED, MOST_UNEVEN = 1.75, 1.6
+"""Factor by which an affine map may stretch or shrink any direction, and one direction more than another."""
 MOST_INCONSISTENT = 0.05
 """By what part of the image's diagonal the way forth and back may miss."""
 LEAST_CONTRAST, DOUBTFUL_CONTRAST = 6.0, 11.0
@@ -79,7 +79,8 @@ def verdict(result, information: float) -> str:
     if result.consistency_mm > MOST_INCONSISTENT * result.size_mm:
         return f"registering back misses the way forth by {result.consistency_mm:.0f} mm"
     stretched = np.linalg.svd(result.matrix[:3, :3], compute_uv=False)
-    if stretched.max() > MOST_STRETCHED or stretched.min() < 1 / MOST_STRETCHED:
+    uneven = stretched.max() / stretched.min()
+    if stretched.max() > MOST_STRETCHED or stretched.min() < 1 / MOST_STRETCHED or uneven > MOST_UNEVEN:
         return f"it stretches the image between {1 / stretched.max():.2g} and {1 / stretched.min():.2g} times"
     if result.value < 0.98 * result.start_value:
         return "the images are less alike than they were at the start"
