@@ -30,8 +30,8 @@ _STRUCTURES: dict[str, tuple[str | Terminology, tuple[int, int, int]]] = {
     "Retinal vessels": (anatomy("59820001", "Blood vessel"), (216, 101, 79)),
     "Retinal arteries": (anatomy("51114001", "Artery"), (216, 101, 79)),
     "Retinal veins": (anatomy("29092000", "Vein"), (0, 151, 206)),
-    "Optic disc rim": (anatomy("24010005", "Optic disc"), (255, 220, 140)),
-    "Optic cup": (anatomy("24010005", "Optic disc"), (240, 150, 60)),
+    "Optic disc rim": (anatomy("81016008", "Optic disc"), (255, 220, 140)),
+    "Optic cup": (anatomy("81016008", "Optic disc"), (240, 150, 60)),
     "Crossing or uncertain vessel": (anatomy("59820001", "Blood vessel"), (140, 120, 190)),
 }
 
