@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 from MedImgAILib.networks import anatomy, catalogue
@@ -20,7 +21,7 @@ def words(text):
 def pairs():
     """(code, what it is said to be) of the code's tables and of the catalogue."""
     for path in (anatomy.__file__, catalogue.__file__):
-        for match in re.finditer(r'anatomy\("(\d+)",\s*"([^"]+)"', open(path, encoding="utf-8").read()):
+        for match in re.finditer(r'anatomy\("(\d+)",\s*"([^"]+)"', Path(path).read_text("utf-8")):
             yield match[1], match[2]
 
 
@@ -33,7 +34,7 @@ def test_a_code_means_what_is_written(code, meaning):
 
 def test_codes_of_the_catalogue_are_those_of_the_tables():
     path = catalogue.__file__.replace("catalogue.py", "catalogue.json")
-    codes = set(re.findall(r'"SCT\^(\d+)', json.dumps(json.load(open(path, encoding="utf-8")))))
+    codes = set(re.findall(r'"SCT\^(\d+)', json.dumps(json.loads(Path(path).read_text("utf-8")))))
     assert codes and "24010005" not in codes
     unknown = [code for code in codes if code not in KNOWN and code not in dict(pairs())]
     assert len(unknown) <= len(codes) // 4, unknown
