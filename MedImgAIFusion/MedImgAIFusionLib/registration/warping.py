@@ -104,8 +104,7 @@ class WarpingTask(RegistrationTask):
         last = [value for level, value in result.history if level == result.history[-1][0]] or [before, after]
         likeness = (last[0], before), (max(last), after)
         reason = deformable_quality.verdict(found, *likeness, float(np.sort(result.geometry.spacing)[1]))
-        if doubt and after < quality.LITTLE_INFORMATION:
-            reason = reason or f"in the linear step {doubt}"
+        reason = reason or (doubt and f"in the linear step {doubt}")
         self.warn(reason, context)
         errors = landmarks.errors(inputs, transform)
         outputs = {"quality": deformable_quality.table(found, *likeness, bool(reason), errors)}
