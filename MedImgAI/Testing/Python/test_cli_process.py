@@ -28,8 +28,14 @@ def run(code: str, *arguments, **options):
     environment = dict(os.environ, PYTHONPATH=LIBRARIES)
     return subprocess.Popen(
         [sys.executable, "-c", code, *arguments], env=environment, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        preexec_fn=heed_interrupts if os.name == "posix" else None, **options,
     )  # fmt: skip
+
+
+def heed_interrupts():
+    """A shell lets what it starts in the background ignore Ctrl-C, and so would the process under test."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 SLOW = """

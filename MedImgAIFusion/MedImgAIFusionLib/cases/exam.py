@@ -17,6 +17,7 @@ from MedImgAILib.core import (
     Volume,
     VolumePort,
 )
+from MedImgAILib.core.geometry import inverse_order
 from MedImgAILib.core.resampling import resample_labels, resample_volume
 from MedImgAILib.enhance.n4 import N4
 
@@ -137,9 +138,10 @@ def _aligned(images, alignment, notes, context):
     aligned, transforms = {names[0]: fixed}, {}
     for number, name in enumerate(names[1:]):
         moving = images[name]
-        same = moving.geometry.same_grid(fixed.geometry)
-        if same and alignment != "always":
-            aligned[name] = moving
+        ordered = moving.canonical()
+        if ordered.geometry.same_grid(fixed.canonical().geometry) and alignment != "always":
+            # The same voxels, perhaps stored in another order.
+            aligned[name] = ordered.reordered(*inverse_order(*fixed.geometry.canonical_order()))
             continue
         transform = None
         if alignment != "never":

@@ -373,7 +373,7 @@ def test_the_inverse_and_its_consistency_are_given():
 
 
 def test_a_small_image_is_found_in_a_large_one():
-    """A part of the head, a fifteenth of its field of view, somewhere else: the roles of fixed and moving do not matter."""
+    """A fifteenth of the head's field of view, somewhere else: the roles of fixed and moving do not matter."""
     fixed, moving, mask = glioma(3, 3.0)
     shape = (30, 40, 40)
     start = [(n - m) // 2 + s for n, m, s in zip(moving.geometry.shape, shape, (4, -3, 2), strict=True)]

@@ -184,7 +184,9 @@ class SimulateProjections(Task):
             line = noisy(line, parameters.photons, context.rng, image.label)
         name = f"{image.name} scan".strip()
         stack = line.transpose(1, 0, 2)
+        # A sinogram has no place in the patient; it is put where the scanner is, to have one at all.
         place = Geometry.from_spacing(stack.shape, (scan.pixel_mm[1], 1.0, scan.pixel_mm[0]))
+        place = place.transformed(scan.scanner_to_ras)
         return {
             "projections": Projections(line, scan, name),
             "sinogram": Volume(stack, place, f"{name} sinogram"),
