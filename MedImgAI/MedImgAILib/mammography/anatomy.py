@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..core.intensity import otsu_threshold
+
 SKIN_MM = 4.0
 """Rim of the breast that is skin and under-exposed fat."""
 
@@ -18,7 +20,7 @@ def breast_mask(image: np.ndarray, pixel_mm: float) -> np.ndarray:
     smooth = gaussian_filter(image, max(0.5, 0.4 / pixel_mm))
     smooth = smooth - np.percentile(smooth, 0.5)
     level = np.log1p(np.maximum(smooth, 0))
-    tissue = level > 0.75 * otsu(level)
+    tissue = level > 0.75 * otsu_threshold(level)
     steps = max(1, round(1.5 / pixel_mm))
     tissue = binary_opening(np.pad(tissue, steps, mode="edge"), disc(steps))[steps:-steps, steps:-steps]
     numbers, count = label(tissue)
@@ -31,18 +33,6 @@ def breast_mask(image: np.ndarray, pixel_mm: float) -> np.ndarray:
     # Closed at the wall, so that air pockets of the pectoral fold count as breast.
     breast = numbers == int(np.argmax(sizes))
     return binary_fill_holes(np.pad(breast, ((0, 0), (1, 0)), constant_values=True))[:, 1:]
-
-
-def otsu(values: np.ndarray, bins: int = 256) -> float:
-    """Otsu's threshold (IEEE Trans Syst Man Cybern 9:62, 1979)."""
-    counts, edges = np.histogram(values, bins)
-    centers = (edges[:-1] + edges[1:]) / 2
-    below = np.cumsum(counts)
-    total, moment = below[-1], np.cumsum(counts * centers)
-    above = total - below
-    with np.errstate(divide="ignore", invalid="ignore"):
-        spread = below * above * (moment / below - (moment[-1] - moment) / above) ** 2
-    return float(centers[int(np.nanargmax(spread))])
 
 
 def disc(radius: int) -> np.ndarray:
@@ -166,7 +156,7 @@ def dense_tissue(image: np.ndarray, breast: np.ndarray, pixel_mm: float) -> np.n
     smooth = gaussian_filter(image, 0.8 / pixel_mm)
     values = smooth[interior]
     low, high = np.percentile(smooth[breast], [2, 99.5])
-    threshold = otsu(np.clip(values, low, high))
+    threshold = otsu_threshold(np.clip(values, low, high))
     bright, dark = values[values > threshold].mean(), values[values <= threshold].mean()
     if bright - dark < 0.25 * (high - low):
         threshold = max(threshold, dark + 0.25 * (high - low))

@@ -20,8 +20,8 @@ from ..core import (
     VolumePort,
 )
 from ..core.data import Display
-from ..core.terminology import LESION_CATEGORY, Code, Terminology, anatomy
-from .view import DENSITY_CLASSES, VIEWS, ViewResult, examine
+from ..core.terminology import MASS, anatomy
+from .view import VIEWS, ViewResult, density_class, examine
 
 PIXEL = FloatParameter(
     "pixel_mm", "Pixel size", 0.0, "On the detector; 0 takes the image's, or 0.07 mm where that cannot be true.", "mm",
@@ -36,7 +36,6 @@ SEGMENTS = (
     Segment("Pectoral muscle", 2, (0.75, 0.3, 0.26), anatomy("60005003", "Pectoralis major muscle")),
     Segment("Dense tissue", 3, (0.4, 0.63, 1.0)),
 )
-SUSPICIOUS = Terminology(LESION_CATEGORY, Code("SCT", "4147007", "Mass"))
 
 
 def view_inputs() -> tuple[VolumePort, ...]:
@@ -79,7 +78,7 @@ def segmentation_of(result: ViewResult) -> Segmentation:
     for number, finding in enumerate(result.findings, 1):
         if (places == number).any():
             name = f"Suspicious {number} ({finding.kind})"
-            segments.append(Segment(name, number, (1.0, 0.86, 0.1), SUSPICIOUS, layer=1))
+            segments.append(Segment(name, number, (1.0, 0.86, 0.1), MASS, layer=1))
     layers = [result.picture.restored(labels)]
     if len(segments) > len(SEGMENTS):
         layers.append(result.picture.restored(places))
@@ -112,18 +111,16 @@ def view_table(results: dict[str, ViewResult]) -> Table:
     return Table(columns, "Views")
 
 
-def breast_table(results: dict[str, ViewResult], probabilities: dict[str, float]) -> Table:
-    """One row a breast: dense share, density class, highest suspicion and, with a model, probability."""
+def breast_table(results: dict[str, ViewResult]) -> Table:
+    """One row a breast: dense share, density class, highest suspicion."""
     sides = [side for side in ("left", "right") if any(name.startswith(side) for name in results)]
     columns: dict = {"breast": tuple(side.capitalize() for side in sides)}
     members = [[r for name, r in results.items() if name.startswith(side)] for side in sides]
     dense = [float(np.mean([r.features["dense_percent"] for r in group])) for group in members]
     columns["dense_percent"] = np.array(dense)
-    columns["density"] = tuple(next(letter for limit, letter in DENSITY_CLASSES if d < limit) for d in dense)
+    columns["density"] = tuple(map(density_class, dense))
     strengths = [max((f.strength for r in group for f in r.findings), default=0.0) for group in members]
     columns["highest_suspicion"] = np.array(strengths)
-    if probabilities:
-        columns["probability"] = np.array([probabilities[side] for side in sides])
     return Table(columns, "Breasts")
 
 
@@ -165,7 +162,7 @@ class BreastScreening(Task):
         from .screening_report import report_html
 
         results = examined(inputs, parameters, context)
-        views, breasts = view_table(results), breast_table(results, {})
+        views, breasts = view_table(results), breast_table(results)
         outputs = {
             "report": Text(report_html(results, views, breasts), "Screening report"),
             "views": views,

@@ -19,7 +19,7 @@ LIMITS = (
 )
 
 
-def report_html(results: dict[str, ViewResult], views: Table, breasts: Table, model_note: str = "") -> str:
+def report_html(results: dict[str, ViewResult], views: Table, breasts: Table) -> str:
     """The report as one HTML page.
 
     Parameters
@@ -27,14 +27,14 @@ def report_html(results: dict[str, ViewResult], views: Table, breasts: Table, mo
     results : dict
         View name to result.
     views, breasts : Table
-    model_note : str
-        Where probabilities come from and what they are worth; empty without a model.
     """
     missing = [title for name, title in VIEWS.items() if name not in results]
     overview = [paragraph(sentence) for sentence in _sentences(results, breasts)]
     if missing:
         overview.append(paragraph(f"Not given: {', '.join(missing)}."))
-    overview.append(paragraph(model_note or "No model was given, so there is no probability of cancer in this report."))
+    overview.append(
+        paragraph("No network or classifier took part, so there is no probability of cancer in this report.")
+    )
     pictures = [(_caption(result), thumbnail_html(result)) for result in results.values()]
     return page(
         "Breast screening exam",

@@ -39,7 +39,12 @@ class ViewResult:
     @property
     def density_class(self) -> str:
         """BI-RADS letter by the share of dense area."""
-        return next(letter for limit, letter in DENSITY_CLASSES if self.features["dense_percent"] < limit)
+        return density_class(self.features["dense_percent"])
+
+
+def density_class(dense_percent: float) -> str:
+    """BI-RADS letter by the share of dense area."""
+    return next(letter for limit, letter in DENSITY_CLASSES if dense_percent < limit)
 
 
 def side_by_hanging(picture: Picture) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from MedImgAILib.core import Context, InputError, Volume, VolumePort
 from MedImgAILib.hosts.files import read_file
-from MedImgAILib.mammography import anatomy, suspicion
+from MedImgAILib.mammography import suspicion
 from MedImgAILib.mammography.phantom import PIXEL_MM, drawn, volume_of
 from MedImgAILib.mammography.picture import enlarged, picture_of, reduced
 from MedImgAILib.mammography.screening import BreastScreening
@@ -131,12 +131,6 @@ def test_reduced_and_enlarged():
     image = np.arange(35.0).reshape(5, 7)
     np.testing.assert_allclose(reduced(image, 2)[0, 0], image[:2, :2].mean())
     assert enlarged(reduced(image, 2), 2, image.shape).shape == image.shape
-
-
-def test_otsu_as_scikit_image():
-    filters = pytest.importorskip("skimage.filters")
-    values = np.random.default_rng(0).normal([[0.0], [5.0]], [[1.0], [2.0]], (2, 4000)).ravel()
-    assert anatomy.otsu(values) == pytest.approx(filters.threshold_otsu(values), abs=0.1)
 
 
 def test_the_report_holds_pictures_tables_and_limits():

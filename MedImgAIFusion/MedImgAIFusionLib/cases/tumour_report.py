@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 from html import escape
 
 import numpy as np
 from MedImgAILib.core import Table
+from MedImgAILib.evaluate.pictures import grey_picture, outline, picture_html
 from MedImgAILib.evaluate.report import charts_html, page, paragraph, table_html
-from MedImgAILib.mammography.thumbnail import outline, png
 
 _PAINT = {1: (90, 170, 230), 2: (240, 190, 70), 3: (230, 80, 80)}
 LIMITS = (
@@ -64,11 +63,9 @@ def slice_html(volume, labels: np.ndarray) -> str:
     k = int(counts.argmax()) if counts.any() else image.shape[0] // 2
     # As radiologists look: front up, the patient's right on the left.
     plane, mask = image[k, ::-1, ::-1], mask[k, ::-1, ::-1]
-    low, high = np.percentile(plane, [1, 99.5])
-    grey = np.clip((plane - low) / max(high - low, 1e-6), 0, 1) * 255
-    rgb = np.repeat(grey[..., None], 3, axis=2).astype(np.uint8)
+    rgb = grey_picture(plane)
     for label, color in _PAINT.items():
         rgb[outline(mask >= label)] = color
     factor = max(1, 320 // max(rgb.shape[:2]))
     rgb = np.ascontiguousarray(np.repeat(np.repeat(rgb, factor, 0), factor, 1))
-    return f'<img alt="tumour" src="data:image/png;base64,{base64.b64encode(png(rgb)).decode()}">'
+    return picture_html(rgb, "tumour")
