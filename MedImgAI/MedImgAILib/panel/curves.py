@@ -41,8 +41,9 @@ class CurvesView:
         for name, x, y in points:
             if math.isfinite(x) and math.isfinite(y):
                 chart, _slash, curve = name.partition("/")
-                curves = self._chart(chart)[1]
-                curves[curve] = thinned([*curves.get(curve, ()), (x, y)])
+                points = self._chart(chart)[1].setdefault(curve, [])
+                points.append((x, y))
+                thin(points)
                 changed.add(chart)
         for chart in changed:
             label, curves = self._charts[chart]
@@ -58,12 +59,11 @@ class CurvesView:
         return self._charts[name]
 
 
-def thinned(points: list) -> list:
-    """Every second point of the older half once there are too many, so that drawing takes the same time for ever."""
-    if len(points) <= _MOST_POINTS:
-        return points
-    half = len(points) // 2
-    return points[:half:2] + points[half:]
+def thin(points: list):
+    """Drop every second point of the older half once there are too many: drawing takes the same time for ever."""
+    if len(points) > _MOST_POINTS:
+        half = len(points) // 2
+        points[:half] = points[:half:2]
 
 
 def axis_range(values) -> tuple[float, float, bool]:

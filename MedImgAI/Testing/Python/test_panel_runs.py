@@ -111,7 +111,7 @@ def qt_label():
 
 
 def test_curves_are_placed_by_their_values():
-    from MedImgAILib.panel.curves import axis_range, positions, thinned
+    from MedImgAILib.panel.curves import axis_range, positions, thin
 
     assert axis_range([2.0, 4.0]) == (2.0, 4.0, False)
     assert axis_range([0.001, 1.0])[2] and not axis_range([0.0, 1.0])[2]
@@ -119,7 +119,8 @@ def test_curves_are_placed_by_their_values():
     assert low < 3.0 < high
     (x0, y0), (x1, y1), (x2, y2) = positions([(0, 1.0), (5, 10.0), (10, 100.0)], (0, 10), axis_range([1.0, 100.0]))
     assert x1 - x0 == x2 - x1 > 0 and abs((y0 - y1) - (y1 - y2)) <= 1 and y0 > y2
-    points = thinned([(i, i) for i in range(2001)])
+    points = [(i, i) for i in range(2001)]
+    thin(points)
     assert len(points) < 2000 and points[-1] == (2000, 2000) and points[0] == (0, 0)
 
 
