@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
 from MedImgAIFusionLib.registration import fields, forces
 from MedImgAIFusionLib.registration.deformable import DeformableRegistration
 from MedImgAILib.core import (
@@ -16,33 +15,14 @@ from MedImgAILib.core import (
     Segmentation,
     Volume,
 )
-from MedImgAILib.core.itk import volume_from_itk
 from MedImgAILib.core.resampling import resample_segmentation, resample_volume
+from registration_testing import Listener, load, row
 from task_comparison import ORDERS, oblique_matrix
-from testing_data import data_path
-
-
-class Listener(Context):
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self.warnings = []
-
-    def warn(self, message):
-        self.warnings.append(message)
 
 
 def register(fixed, moving, inputs=None, context=None, **parameters):
     inputs = {"fixed": fixed, "moving": moving} | (inputs or {})
     return DeformableRegistration().execute(inputs, {"initial": "none"} | parameters, context or Listener())
-
-
-def row(quality, measure):
-    number = quality.columns["measure"].index(measure)
-    return quality.columns["before"][number], quality.columns["after"][number]
-
-
-def load(relative):
-    return volume_from_itk(sitk.ReadImage(str(data_path(relative)), sitk.sitkFloat32), name=relative)
 
 
 @pytest.fixture(scope="module")
