@@ -13,7 +13,7 @@ from MedImgAIReconstructLib.ct.iterative_tasks import TotalVariation
 from MedImgAIReconstructLib.ct.noise2inverse import Noise2Inverse
 from MedImgAIReconstructLib.ct.simulation import SimulateProjections, attenuation
 
-from .ct_real import _DATA
+from .ct_real import DATA
 from .measuring import row
 
 CASES = {"abdomen": "ts_abdomen_ct.nii.gz", "chest": "lung1_image.nrrd"}
@@ -28,7 +28,7 @@ def lowdose_rows() -> list[dict]:
     """PSNR and SSIM of each method on each case, and Noise2Inverse's lead; none without the data."""
     result = []
     for case, file in CASES.items():
-        path = _DATA / "ct" / file
+        path = DATA / "ct" / file
         if not path.exists():
             continue
         scores = compare(middle_slices(path))

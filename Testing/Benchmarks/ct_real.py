@@ -14,12 +14,12 @@ from MedImgAIReconstructLib.ct.projection_tasks import ReadProjections
 
 from .measuring import row
 
-_DATA = Path(os.environ.get("MEDIMGAI_TEST_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
+DATA = Path(os.environ.get("MEDIMGAI_TEST_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 
 
 def real_rows() -> list[dict]:
     """Edge width with the automatic centre over that with the nominal one; none without the data."""
-    path = _DATA / "raw" / "ct" / "tooth.h5"
+    path = DATA / "raw" / "ct" / "tooth.h5"
     if not path.exists():
         return []
     sharp, blurred = tooth_edge_widths(path)

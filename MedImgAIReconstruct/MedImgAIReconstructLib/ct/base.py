@@ -13,14 +13,12 @@ from MedImgAILib.core import (
     InputError,
     Projections,
     ProjectionsPort,
-    ResourceError,
     Task,
     Volume,
     VolumePort,
 )
 
 from . import sinogram
-from .accelerate import free_memory_bytes
 from .grid import Grid, automatic_grid, covering_grid, grid_of, view_radius
 from .slabs import in_slabs, plan
 
@@ -175,23 +173,6 @@ def check_visible(projections: Projections, grid: Grid):
         raise InputError(
             f"{projections.label} does not see the volume: the detector covers a cylinder of radius {radius:.1f} mm "
             f"from z = {low:.1f} to {high:.1f} mm of the scanner; choose another grid or correct the geometry."
-        )
-
-
-def check_memory(needed: int, context, available: int | None = None):
-    """Refuse before starting what would not fit.
-
-    Raises
-    ------
-    ResourceError
-        With the estimate and the way out.
-    """
-    available = free_memory_bytes() if available is None else available
-    context.log(f"Estimated working memory: {needed / 2**20:.0f} MiB.")
-    if available is not None and needed > 0.95 * available:
-        raise ResourceError(
-            f"The simulation needs about {needed / 2**30:.1f} GiB but {available / 2**30:.1f} GiB are free; use "
-            "larger voxels, fewer views or fewer detector pixels."
         )
 
 

@@ -11,16 +11,19 @@ from MedImgAILib.core import (
     IntegerParameter,
     Projections,
     ProjectionsPort,
+    ResourceError,
     ScanGeometry,
     Task,
     Volume,
     VolumePort,
 )
 
-from .base import GROUP, check_memory, resample
+from .accelerate import free_memory_bytes
+from .base import GROUP, resample
 from .grid import covering_grid, grid_of
 from .preprocessing import line_integrals
 from .projector import Projector
+from .slabs import RESERVE
 
 WATER = FloatParameter(
     "water_per_mm", "Attenuation of water", 0.0192, "For images in HU: 0.0192/mm is that of water at 70 keV.",
@@ -34,6 +37,31 @@ def attenuation(volume: Volume, water_per_mm: float) -> np.ndarray:
     if volume.units == "HU" or (not volume.units and array.min() < -500):
         array = np.maximum(array / 1000 + 1, 0) * np.float32(water_per_mm)
     return array
+
+
+def check_memory(needed: int, context, available: int | None = None):
+    """Refuse before starting what would not fit.
+
+    Parameters
+    ----------
+    needed : int
+        Bytes.
+    context : Context
+    available : int, optional
+        Free bytes; asked of the system, for the context's device, if None.
+
+    Raises
+    ------
+    ResourceError
+        With the estimate and the way out.
+    """
+    available = free_memory_bytes(context.device) if available is None else available
+    context.log(f"Estimated working memory: {needed / 2**20:.0f} MiB.")
+    if available is not None and needed > RESERVE * available:
+        raise ResourceError(
+            f"The simulation needs about {needed / 2**30:.1f} GiB but {available / 2**30:.1f} GiB are free; use "
+            "larger voxels, fewer views or fewer detector pixels."
+        )
 
 
 def frame_of(geometry: Geometry) -> np.ndarray:

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 from ct_testing import oblique, run, scan_of
-from MedImgAILib.core import Geometry, InputError, ParameterError, Points, ScanGeometry, Volume
+from MedImgAILib.core import Context, Geometry, InputError, ParameterError, Points, ResourceError, ScanGeometry, Volume
 from MedImgAIReconstructLib.ct import quality
 from MedImgAIReconstructLib.ct.comparison import CompareReconstructions
 from MedImgAIReconstructLib.ct.dose_study import DoseStudy
 from MedImgAIReconstructLib.ct.fbp import FilteredBackProjection
 from MedImgAIReconstructLib.ct.grid import Grid
 from MedImgAIReconstructLib.ct.phantoms import Ellipsoid, project, sample, shepp_logan
-from MedImgAIReconstructLib.ct.simulation import SimulateProjections, noisy
+from MedImgAIReconstructLib.ct.simulation import SimulateProjections, check_memory, noisy
 
 PHANTOM = [Ellipsoid(0.02, (20, 15, 10), (3, -2, 1), 0.3)]
 
@@ -60,6 +60,12 @@ def test_sinogram_volume_holds_the_same_numbers():
 def test_an_impossible_scanner_is_refused():
     with pytest.raises(InputError, match="farther away"):
         run(SimulateProjections, {"image": phantom_volume()}, beam="cone", source_to_isocenter_mm=20.0)
+
+
+def test_what_does_not_fit_is_refused_before_it_starts():
+    check_memory(90, Context(), available=100)
+    with pytest.raises(ResourceError, match="needs about 3.0 GiB but 3.1 GiB are free"):
+        check_memory(3 << 30, Context(), available=int(3.1 * 2**30))
 
 
 def test_dose_study_orders_the_qualities():
