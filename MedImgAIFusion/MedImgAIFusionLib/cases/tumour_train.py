@@ -26,8 +26,10 @@ from ..model.cases import Case, prepare
 from ..model.folder import read_patients
 from ..model.package import new_card
 from ..model.train_task import WIDTHS
-from ..model.training import Settings, infer, train
-from .tumour_regions import PARTS, TISSUES, RegionClassifier, dice, majority, regions_of, segments, tissue_labels
+from ..model.training import Settings
+from .tumour_regions import TISSUES, segments, tissue_labels
+from .tumour_report import training_html
+from .tumour_rounds import Rounds, identity_of, judge, learn
 
 REGIONS = "regions.txt"
 """File of the region classifier, as JSON, beside the network in the package."""
@@ -76,6 +78,9 @@ class TrainBrainTumour(Task):
     outputs = (
         TablePort("cases", "Cases", "Dice of each part and accuracy of region classification, patient by patient."),
         TextPort("summary", "Summary", "What was learnt from what, and what it is worth."),
+        TextPort(
+            "report", "Report", "HTML page with the figures and pictures of each patient, left out.", optional=True
+        ),
     )
 
     def validate(self, inputs, parameters):
@@ -98,27 +103,47 @@ class TrainBrainTumour(Task):
             raise InputError("Leaving one out needs two patients or more; switch it off or add patients.")
         settings = Settings(WIDTHS[parameters.width], parameters.steps, patch=parameters.patch)
         trainings = len(cases) * parameters.leave_one_out + 1
-        rows = []
-        for number in range(trainings - 1):
-            shown = [c for n, c in enumerate(cases) if n != number]
-            with context.part(0.1 + 0.9 * number / trainings, 0.1 + 0.9 * (number + 1) / trainings) as part:
-                network, regions = learn(shown, names, settings, part, f"Loss/without {cases[number].name}")
-                rows.append(judge(network, regions, cases[number], part))
-        with context.part(1 - 0.9 / trainings, 1.0) as part:
-            network, regions = learn(cases, names, settings, part, "Loss/all")
-        if not rows:
-            rows = [judge(network, regions, case, context) for case in cases]
+        folder = Path(f"{parameters.model}.unfinished") if parameters.model else None
+        rounds = Rounds(folder, identity_of(cases, names, settings, context.seed))
+        judged = []
+        for number, case in enumerate(cases if parameters.leave_one_out else ()):
+            kept = rounds.read(number)
+            if kept is None:
+                others = cases[:number] + cases[number + 1 :]
+                with context.part(0.1 + 0.9 * number / trainings, 0.1 + 0.9 * (number + 1) / trainings) as part:
+                    network, regions = learn(others, names, settings, part, f"Loss/without {case.name}")
+                    kept = judge(network, regions, case, names, part)
+                if context.finish_early:
+                    # What follows would be learnt in one step; this network is the best there is.
+                    learnt, judged = others, [*judged, kept]
+                    break
+                rounds.keep(number, kept)
+            judged.append(kept)
+        else:
+            learnt = cases
+            with context.part(1 - 0.9 / trainings, 1.0) as part:
+                network, regions = learn(cases, names, settings, part, "Loss/all")
+        if not judged:
+            judged = [judge(network, regions, case, names, context) for case in cases]
+        rows = [found.row for found in judged]
         table = Table({key: _column([row[key] for row in rows]) for key in rows[0]}, "Cases")
         if parameters.model:
-            self._store(parameters, names, cases, settings, network, regions, table)
-        return {"cases": table, "summary": Text(_summary(table, names, parameters.leave_one_out), "Training summary")}
+            self._store(parameters, names, learnt, settings, network, regions, table)
+            rounds.remove()
+        summary = _summary(table, names, len(learnt), parameters.leave_one_out)
+        return {
+            "cases": table,
+            "summary": Text(summary, "Training summary"),
+            "report": Text(training_html(table, summary, judged), "Training report"),
+        }
 
     def _store(self, parameters, names, cases, settings, network, regions, table):
         told = f"{len(cases)} patients ({', '.join(c.name for c in cases[:20])})"
         metrics = {}
         if parameters.leave_one_out:
-            scores = {name: float(np.nanmean(table.columns[name])) for name in table.columns if name.startswith("Dice")}
-            metrics = {name.lower().replace(" ", "_"): round(score, 4) for name, score in scores.items()}
+            scores = {name: _mean(table.columns[name]) for name in table.columns if name not in ("case", "regions")}
+            told += f"; figures are means of {table.rows} patients, each left out of its training"
+            metrics = {n.lower().replace(" ", "_"): round(v, 4) for n, v in scores.items() if np.isfinite(v)}
         card = new_card(names, [""] * len(names), segments(), parameters.spacing_mm, settings, told, metrics)
         card = replace(card, id="brain-tumour", title="Brain tumour from " + ", ".join(names))
         ModelPackage.create(Path(parameters.model), card, network.state_dict(), {REGIONS: regions.to_json()})
@@ -135,47 +160,21 @@ def collect(parameters, names, context) -> list[Case]:
     return cases
 
 
-def learn(cases: list[Case], names, settings: Settings, context, curve: str):
-    """The network and the region classifier of some patients."""
-    with context.part(0.0, 0.85) as part:
-        network = train(cases, len(TISSUES) + 1, settings, part, curve)
-    features, tissues = [], []
-    for case in cases:
-        regions = regions_of(case.array, case.labels > 0, case.geometry.spacing_kji)
-        features.append(regions.features)
-        tissues.append(majority(regions, case.labels))
-    classifier = RegionClassifier.train(names, np.concatenate(features), np.concatenate(tissues), context.seed)
-    return network, classifier
-
-
-def judge(network, classifier: RegionClassifier, case: Case, context) -> dict:
-    """Dice of the parts, and accuracy of the regions' tissue inside the true tumour."""
-    with context.part(0.85, 1.0) as part:
-        found = infer(network, case.array, part).argmax(0)
-    row: dict = {"case": case.name}
-    for part_name, values in PARTS.items():
-        row[f"Dice {part_name.lower()}"] = dice(np.isin(found, values), np.isin(case.labels, values))
-    regions = regions_of(case.array, case.labels > 0, case.geometry.spacing_kji)
-    truth = majority(regions, case.labels)
-    calls = classifier.probabilities(regions.features).argmax(1) + 1
-    right = calls == truth
-    row["regions"] = len(truth)
-    row["region accuracy"] = float(right.mean()) if len(truth) else float("nan")
-    row["region balanced accuracy"] = float(np.mean([right[truth == t].mean() for t in np.unique(truth)]))
-    return row
-
-
 def _column(values):
     return values if isinstance(values[0], str) else np.array(values, float)
 
 
-def _summary(table: Table, names, left_out: bool) -> str:
-    means = {
-        key: float(np.nanmean(table.columns[key])) for key in table.columns if key not in ("case", "regions")
-    }  # fmt: skip
+def _mean(values) -> float:
+    """Of those that are defined; NaN where none is."""
+    values = np.asarray(values, float)
+    return float(values[np.isfinite(values)].mean()) if np.isfinite(values).any() else float("nan")
+
+
+def _summary(table: Table, names, learnt: int, left_out: bool) -> str:
+    means = {key: _mean(table.columns[key]) for key in table.columns if key not in ("case", "regions")}
     how = "each left out of its training" if left_out else "the same that it was trained on, so these are no estimates"
     figures = ", ".join(f"{key} {value:.2f}" for key, value in means.items())
     return (
-        f"Learnt from {', '.join(names)} of {table.rows} patients; judged on {table.rows}, {how}. Means: {figures}. "
+        f"Learnt from {', '.join(names)} of {learnt} patients; judged on {table.rows}, {how}. Means: {figures}. "
         "So few patients show that the path works, not how well it works on others. For research only."
     )
