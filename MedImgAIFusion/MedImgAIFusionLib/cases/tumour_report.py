@@ -10,6 +10,7 @@ from MedImgAILib.evaluate.pictures import grey_picture, outline, picture_html
 from MedImgAILib.evaluate.report import charts_html, page, paragraph, table_html
 
 _PAINT = {1: (90, 170, 230), 2: (240, 190, 70), 3: (230, 80, 80)}
+KEY = "Outlines: blue whole tumour, yellow core, red enhancing tumour."
 LIMITS = (
     "The outlines come from a network trained on the few patients that its card names; it knows gliomas of adults "
     "before treatment and nothing else, and will outline something in other images, too. For research only, not for "
@@ -43,7 +44,7 @@ def report_html(exam, labels: np.ndarray, measures: Table, regions: Table | None
     model = f"{card.title}, trained on {card.training_data}" + (f"; {score}" if score else "") + "."
     sections = [
         ("", paragraph(found)),
-        ("Pictures", charts_html(pictures)),
+        ("Pictures", paragraph(KEY) + charts_html(pictures)),
         ("Volumes", table_html(measures)),
         ("What was done", "<ul>" + "".join(f"<li>{escape(note)}</li>" for note in notes) + "</ul>"),
         ("Model", paragraph(model)),
@@ -54,13 +55,34 @@ def report_html(exam, labels: np.ndarray, measures: Table, regions: Table | None
     return page("Brain-tumour exam", sections)
 
 
-def slice_html(volume, labels: np.ndarray) -> str:
-    """An ``<img>`` of the axial slice with most tumour, outlined."""
+def training_html(table: Table, summary: str, judged) -> str:
+    """The page of a training: figures and pictures of each patient.
+
+    Parameters
+    ----------
+    table : Table
+    summary : str
+    judged : list of .tumour_rounds.Round
+    """
+    pictures = [entry for found in judged for entry in found.pictures]
+    sections = [
+        ("", paragraph(summary)),
+        ("Patients", table_html(table)),
+        ("Largest section of each tumour", paragraph(KEY) + charts_html(pictures)),
+        ("Limits", paragraph(LIMITS)),
+    ]
+    return page("Training of the brain-tumour analysis", sections)
+
+
+def slice_html(volume, labels: np.ndarray, place: int | None = None) -> str:
+    """An ``<img>`` of the axial slice with most tumour, or of the one with this number from below, outlined."""
     order = volume.geometry.canonical_order()
     image = volume.reordered(*order).array
     mask = volume.with_array(labels).reordered(*order).array
     counts = (mask > 0).sum((1, 2))
-    k = int(counts.argmax()) if counts.any() else image.shape[0] // 2
+    k = place
+    if k is None:
+        k = int(counts.argmax()) if counts.any() else image.shape[0] // 2
     # As radiologists look: front up, the patient's right on the left.
     plane, mask = image[k, ::-1, ::-1], mask[k, ::-1, ::-1]
     rgb = grey_picture(plane)
