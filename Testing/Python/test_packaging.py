@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import struct
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+MODELS = "MedImgAI/Resources/Models/"
 MODULES = ("MedImgAI", "MedImgAIReconstruct", "MedImgAIFusion")
 
 
@@ -85,21 +87,60 @@ def test_icons_are_128_pixels(icon):
     assert struct.unpack(">II", header[16:24]) == (128, 128)
 
 
-def test_wheel_holds_the_three_libraries(tmp_path):
-    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", tmp_path]
-    # Built from a copy, so that setuptools leaves nothing in the tree.
-    copy = tmp_path / "source"
-    for name in tracked("pyproject.toml", "README.md", "LICENSE.txt", *MODULES):
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    """Made by way of a source distribution, from a copy, so that setuptools leaves nothing in the tree."""
+    folder = tmp_path_factory.mktemp("wheel")
+    copy = folder / "source"
+    for name in tracked("pyproject.toml", "setup.py", "README.md", "LICENSE.txt", *MODULES):
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, copy / name)
-    done = subprocess.run([*command, copy], capture_output=True, text=True)
+    pack = "import setuptools.build_meta as b; print(b.build_sdist('..'))"
+    done = subprocess.run([sys.executable, "-c", pack], cwd=copy, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    (wheel,) = tmp_path.glob("*.whl")
+    (source,) = folder.glob("*.tar.gz")
+    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", folder, source]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return next(folder.glob("*.whl"))
+
+
+def test_wheel_holds_the_three_libraries_and_the_models(wheel):
     packed = {n for n in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in n}
     expected = {n.split("/", 1)[1] for n in product_files() if re.match(r"\w+/\w+Lib/", n)}
-    assert packed == expected
+    models = {n.replace("MedImgAI/", "MedImgAILib/", 1) for n in product_files() if n.startswith(MODELS)}
+    assert len(models) > 5
+    assert packed == expected | models
     entry_points = zipfile.ZipFile(wheel).read("medimgai-0.1.0.dist-info/entry_points.txt").decode()
     assert "medimgai = MedImgAILib.hosts.cli:main" in entry_points
+
+
+FIND_MODELS = """
+from MedImgAILib.core.model_package import ModelPackage
+from MedImgAILib.networks.catalogue import read_catalogue
+from MedImgAILib.networks.installed import SHIPPED, find_package
+print(SHIPPED)
+names = sorted(path.parent.name for path in SHIPPED.glob("*/model.json"))
+for name in names:
+    assert ModelPackage.load(SHIPPED / name).card.id == find_package(name).card.id == name
+assert len(read_catalogue()) > 20
+print(*names)
+"""
+
+
+def test_models_are_found_in_every_kind_of_installation(wheel, installed, tmp_path):
+    """By the code that lies there, and by no other."""
+    command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-index", "--target", tmp_path / "site"]
+    subprocess.run([*command, wheel], check=True, capture_output=True)
+    slicer = installed / "package/lib/Slicer-5.12/qt-scripted-modules"
+    named = {n.split("/")[3] for n in product_files() if n.startswith(MODELS)}
+    for library in (tmp_path / "site", slicer, ROOT / "MedImgAI"):
+        environment = {**os.environ, "PYTHONPATH": str(library), "MEDIMGAI_MODELS": str(tmp_path / "own")}
+        command = [sys.executable, "-c", FIND_MODELS]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        folder, names = done.stdout.splitlines()
+        assert Path(folder).is_relative_to(library.resolve()) and set(names.split()) == named
 
 
 def test_requirement_files_agree_with_the_tasks():

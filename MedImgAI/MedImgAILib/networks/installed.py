@@ -11,7 +11,9 @@ from ..core import ModelError
 from ..core.model_package import CARD, ModelPackage
 
 FOLDER = "MEDIMGAI_MODELS"
-SHIPPED = Path(__file__).resolve().parents[2] / "Resources" / "Models"
+_LIBRARY = Path(__file__).resolve().parents[1]
+_IN_WHEEL = _LIBRARY / "Resources" / "Models"
+SHIPPED = _IN_WHEEL if _IN_WHEEL.is_dir() else _LIBRARY.parent / "Resources" / "Models"
 """The packages that come with the product."""
 
 
