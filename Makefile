@@ -20,7 +20,7 @@ $(VENV)/.created:
 	@$(PY) -m pip install -qq --disable-pip-version-check --upgrade "pip>=24" "setuptools>=77" wheel
 	@touch $@
 
-$(VENV)/.run: $(VENV)/.created pyproject.toml Testing/requirements/run.txt Testing/requirements/constraints.txt
+$(VENV)/.run: $(VENV)/.created pyproject.toml setup.py Testing/requirements/run.txt Testing/requirements/constraints.txt
 	@echo "Setting up Python packages in $(VENV) …"
 	@$(PIP) -e . -r Testing/requirements/run.txt
 	@$(PIP) --no-deps "deepbet>=1.0.2"
