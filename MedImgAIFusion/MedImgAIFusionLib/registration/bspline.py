@@ -6,7 +6,6 @@ are one sparse matrix, and displacements and derivatives are products with it.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -76,12 +75,8 @@ def register(fixed, moving, to_moving: np.ndarray, options: Options, context: Co
         If an image is constant or they do not overlap.
     """
     context.progress(0.0, "Preparing the images")
-    back = np.linalg.inv(to_moving)
     spacings = pyramid.level_spacings(fixed)
-    moved = (moving.transformed(back), None if masks[1] is None else masks[1].transformed(back))
-    with ThreadPoolExecutor(2) as pool:
-        jobs = [pool.submit(pyramid.build, *pair, np.eye(4), spacings) for pair in ((fixed, masks[0]), moved)]
-        first, second = (job.result() for job in jobs)
+    first, second = pyramid.build_after(fixed, moving, masks, to_moving, spacings)
     base = fixed.canonical().geometry
     extent = np.array(base.shape[::-1]) * base.spacing
     finest_mm = options.spacing_mm or max(extent.max() / 14, 4 * float(np.sort(base.spacing)[0]))

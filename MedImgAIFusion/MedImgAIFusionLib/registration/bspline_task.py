@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from MedImgAILib.core import (
     BSplineTransform,
-    ChoiceParameter,
     CompositeTransform,
     FloatParameter,
     Geometry,
@@ -16,7 +15,7 @@ from MedImgAILib.core import (
 from . import bspline, diffeomorphic
 from .deformable import DeformableRegistration
 from .metric import METRICS
-from .shared import INPUTS, INTERPOLATION, OUTPUTS, RESULTS
+from .shared import BINS, INPUTS, INTERPOLATION, ITERATIONS, OUTPUTS, RESULTS, likeness
 from .warping import WarpingTask, displacement, linear_step
 
 
@@ -42,14 +41,9 @@ class BSplineRegistration(WarpingTask):
     inputs = INPUTS
     parameters = (
         linear_step("rigid"),
-        ChoiceParameter(
-            "metric", "Likeness", "mutual_information",
+        likeness(
             "Mutual information serves any two modalities; correlation and mean squares need the same contrast.",
-            choices={
-                "mutual_information": "Mutual information (Mattes)",
-                "normalized_mutual_information": "Normalised mutual information", "correlation": "Correlation",
-                "mean_squares": "Mean squares",
-            },
+            gradients=False,
         ),
         FloatParameter(
             "spacing_mm", "Spacing of control points", 0.0,
@@ -65,15 +59,8 @@ class BSplineRegistration(WarpingTask):
             "samples", "Sample points", 60000, "How many points are compared on the finest level.",
             minimum=5000, maximum=2000000, advanced=True,
         ),
-        IntegerParameter(
-            "bins", "Histogram bins", 32, "Grey-level bins of the mutual information.",
-            minimum=8, maximum=256, advanced=True,
-            enabled_when=("metric", ("mutual_information", "normalized_mutual_information")),
-        ),
-        IntegerParameter(
-            "iterations", "Iterations per level", 60, "The optimiser stops earlier where nothing improves.",
-            minimum=1, maximum=1000, advanced=True,
-        ),
+        BINS,
+        ITERATIONS,
         *RESULTS,
     )  # fmt: skip
     outputs = OUTPUTS

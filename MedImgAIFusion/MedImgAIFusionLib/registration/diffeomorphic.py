@@ -100,12 +100,8 @@ def register(
     levels = level_grids(base, options.finest_mm)
     spacings = [step for step, _ in levels]
     context.progress(0.0, "Preparing the images")
-    moved = [moving.transformed(np.linalg.inv(to_moving))]
-    moved.append(None if masks[1] is None else masks[1].transformed(np.linalg.inv(to_moving)))
+    sides = pyramid.build_after(fixed, moving, masks, to_moving, spacings)
     with ThreadPoolExecutor(2) as pool:
-        pairs = ((fixed, masks[0]), moved)
-        jobs = [pool.submit(pyramid.build, volume, mask, np.eye(4), spacings) for volume, mask in pairs]
-        sides = [job.result() for job in jobs]
         maps = [np.zeros((3, *levels[0][1].shape), np.float32) for _ in sides]
         history = []
         costs = np.array([np.prod(grid.shape) for _, grid in levels], float)

@@ -22,7 +22,7 @@ from MedImgAILib.core import (
 from MedImgAILib.core.resampling import resample_volume
 
 from . import groupwise, quality
-from .shared import INTERPOLATION
+from .shared import INTERPOLATION, likeness
 
 
 class GroupwiseRegistration(Task):
@@ -63,14 +63,8 @@ class GroupwiseRegistration(Task):
                 "global": "Everywhere (any rotation)",
             },
         ),
-        ChoiceParameter(
-            "metric", "Likeness", "mutual_information",
+        likeness(
             "Mutual information serves series whose contrast changes; the deformable step then uses local correlation.",
-            choices={
-                "mutual_information": "Mutual information (Mattes)",
-                "normalized_mutual_information": "Normalised mutual information", "correlation": "Correlation",
-                "mean_squares": "Mean squares", "normalized_gradients": "Normalised gradient fields",
-            },
         ),
         INTERPOLATION,
         IntegerParameter(

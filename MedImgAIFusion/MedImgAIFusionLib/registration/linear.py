@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -124,10 +123,7 @@ class _Registration:
         self._frame = pyramid.frame_of(fixed_volume)
         spacings = pyramid.level_spacings(fixed_volume)
         context.progress(0.0, "Preparing the images")
-        with ThreadPoolExecutor(2) as pool:
-            pairs = zip((fixed_volume, moving_volume), masks, strict=True)
-            jobs = [pool.submit(pyramid.build, volume, mask, self._frame, spacings) for volume, mask in pairs]
-            self._fixed, self._moving = (job.result() for job in jobs)
+        self._fixed, self._moving = pyramid.build_both((fixed_volume, moving_volume), masks, self._frame, spacings)
         self._rng = np.random.default_rng(context.seed)
         self._coarsest, self._finest = self._fixed.levels[0], self._fixed.levels[-1]
         self._center = pyramid.center_of_edges(self._coarsest)

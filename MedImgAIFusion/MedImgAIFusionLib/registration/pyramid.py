@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,6 +88,20 @@ def build(volume: Volume, mask: Segmentation | None, frame: np.ndarray, spacings
         array, geometry, inside = _shrink(array, geometry, inside, spacing)
         levels.insert(0, Level(_smooth(array, geometry, 0.5 * spacing), geometry, _touched(inside), spacing))
     return Pyramid(tuple(levels), low, high)
+
+
+def build_both(volumes, masks, frame: np.ndarray, spacings_mm) -> list[Pyramid]:
+    """:func:`build` of two images with their masks or None, side by side."""
+    with ThreadPoolExecutor(2) as pool:
+        jobs = [pool.submit(build, *pair, frame, spacings_mm) for pair in zip(volumes, masks, strict=True)]
+        return [job.result() for job in jobs]
+
+
+def build_after(fixed: Volume, moving: Volume, masks, to_moving: np.ndarray, spacings_mm) -> list[Pyramid]:
+    """:func:`build_both` in RAS, the moving image where the linear start (4, 4), fixed to moving, puts it."""
+    back = np.linalg.inv(to_moving)
+    moved = None if masks[1] is None else masks[1].transformed(back)
+    return build_both((fixed, moving.transformed(back)), (masks[0], moved), np.eye(4), spacings_mm)
 
 
 def level_spacings(volume: Volume) -> list[float]:

@@ -8,6 +8,7 @@ import numpy as np
 from MedImgAILib.core import (
     BooleanParameter,
     ChoiceParameter,
+    IntegerParameter,
     PlotPort,
     PointsPort,
     SegmentationPort,
@@ -37,6 +38,14 @@ INTERPOLATION = ChoiceParameter(
     "interpolation", "Interpolation", "linear", "How the registered image is computed.",
     choices={"nearest": "Nearest neighbour", "linear": "Linear", "cubic": "Cubic B-spline"},
 )  # fmt: skip
+BINS = IntegerParameter(
+    "bins", "Histogram bins", 32, "Grey-level bins of the mutual information.", minimum=8, maximum=256, advanced=True,
+    enabled_when=("metric", ("mutual_information", "normalized_mutual_information")),
+)  # fmt: skip
+ITERATIONS = IntegerParameter(
+    "iterations", "Iterations per level", 60, "The optimiser stops earlier where nothing improves.",
+    minimum=1, maximum=1000, advanced=True,
+)  # fmt: skip
 RESULTS = (
     BooleanParameter(
         "resample", "Make the registered image", True,
@@ -47,6 +56,21 @@ RESULTS = (
         "Fixed and registered image in alternating cubes, to judge the edges by eye.", advanced=True,
     ),
 )  # fmt: skip
+
+
+def likeness(text: str, gradients: bool = True) -> ChoiceParameter:
+    """The parameter that chooses the likeness; with normalised gradient fields or not."""
+    names = {
+        "mutual_information": "Mutual information (Mattes)",
+        "normalized_mutual_information": "Normalised mutual information",
+        "correlation": "Correlation",
+        "mean_squares": "Mean squares",
+    }
+    if gradients:
+        names["normalized_gradients"] = "Normalised gradient fields"
+    return ChoiceParameter("metric", "Likeness", "mutual_information", text, choices=names)
+
+
 OUTPUTS = (
     TransformPort("transform", "Transform", "Carries the moving image onto the fixed one."),
     TransformPort("inverse", "Inverse transform", "Carries the fixed image onto the moving one.", optional=True),

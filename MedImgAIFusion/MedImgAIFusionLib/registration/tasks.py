@@ -10,7 +10,7 @@ from MedImgAILib.core.resampling import affine_of
 
 from . import external, landmarks, linear, quality
 from .comparison import NAMES
-from .shared import INPUTS, INTERPOLATION, OUTPUTS, RESULTS, RegistrationTask
+from .shared import BINS, INPUTS, INTERPOLATION, ITERATIONS, OUTPUTS, RESULTS, RegistrationTask, likeness
 from .warping import mask_on
 
 
@@ -29,30 +29,17 @@ class _LinearRegistration(RegistrationTask):
                 "header": "From the header or start transform only",
             },
         ),
-        ChoiceParameter(
-            "metric", "Likeness", "mutual_information",
+        likeness(
             "Mutual information serves any two modalities, and so do gradient fields, which compare where edges run; "
             "correlation and mean squares need the same contrast.",
-            choices={
-                "mutual_information": "Mutual information (Mattes)",
-                "normalized_mutual_information": "Normalised mutual information", "correlation": "Correlation",
-                "mean_squares": "Mean squares", "normalized_gradients": "Normalised gradient fields",
-            },
         ),
         INTERPOLATION,
         IntegerParameter(
             "samples", "Sample points", 40000, "How many points are compared on the finest level.",
             minimum=2000, maximum=2000000, advanced=True,
         ),
-        IntegerParameter(
-            "bins", "Histogram bins", 32, "Grey-level bins of the mutual information.",
-            minimum=8, maximum=256, advanced=True,
-            enabled_when=("metric", ("mutual_information", "normalized_mutual_information")),
-        ),
-        IntegerParameter(
-            "iterations", "Iterations per level", 60, "The optimiser stops earlier where nothing improves.",
-            minimum=1, maximum=1000, advanced=True,
-        ),
+        BINS,
+        ITERATIONS,
         ChoiceParameter(
             "engine", "Engine", "built_in",
             "What computes the transform. elastix and ANTs are optional packages, run in a process of their own; they "
