@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import enum
-import subprocess
-import sys
 from typing import Annotated
 
 import pytest
-from slicer_standin import surface
 
 from slicer_standin.fixtures import slicer_app  # noqa: F401  isort: skip
 
@@ -142,16 +139,6 @@ def test_signals_pass_what_pythonqt_passes(slicer_app):  # noqa: F811
         button.connect("clicked(int)", nothing)
 
 
-def test_slot_errors_are_collected_not_raised(slicer_app):  # noqa: F811
-    button = qt.QPushButton("x")
-    button.clicked.connect(lambda: 1 / 0)
-    button.click()
-    qt.QTimer.singleShot(0, lambda: [][1])
-    slicer_app.flush(10)
-    assert ["ZeroDivisionError" in slicer_app.errors[0], "IndexError" in slicer_app.errors[1]] == [True, True]
-    slicer_app.errors.clear()
-
-
 def test_ui_file_with_custom_widgets_and_connections(slicer_app, panel):  # noqa: F811
     widget, ui = panel
     assert type(widget) is slicer.qMRMLWidget and type(ui.volume) is slicer.qMRMLNodeComboBox
@@ -244,36 +231,6 @@ def test_parameter_names_in_the_node_are_slicers(slicer_app):  # noqa: F811
     assert parameter_node() is node
 
 
-def test_dialogs_are_recorded_and_answered(slicer_app):  # noqa: F811
-    slicer.util.errorDisplay("The input volume is empty.", detailedText="trace")
-    assert slicer.util.confirmOkCancelDisplay("Install?") is True
-    slicer_app.answers.extend([False, "/data/ct.nii.gz"])
-    assert slicer.util.confirmYesNoDisplay("Sure?") is False
-    assert qt.QFileDialog.getOpenFileName(None, "Open") == "/data/ct.nii.gz"
-    assert [dialog.kind for dialog in slicer_app.dialogs] == ["error", "question", "question", "getOpenFileName"]
-    assert slicer_app.dialogs[0].details["detailedText"] == "trace"
-    with pytest.raises(RuntimeError), slicer.util.tryWithErrorDisplay("Failed."):
-        raise RuntimeError("no")
-
-
-@pytest.mark.parametrize("outcome", ["accepted", "declined", "failed", "restart"])
-def test_package_installation_outcomes(slicer_app, outcome):  # noqa: F811
-    slicer_app.app.setTestingEnabled(False)
-    slicer_app.packages.outcome = outcome
-    assert slicer.packaging.pip_check("numpy>=1.20") and not slicer.packaging.pip_check("numpy>=99")
-    slicer_app.packages.missing = {"nibabel"}
-    expected = {"declined": RuntimeError, "failed": subprocess.CalledProcessError}.get(outcome)
-    if expected:
-        with pytest.raises(expected):
-            slicer.packaging.pip_ensure("nibabel>=5", requester="Test")
-        assert slicer_app.packages.installed == []
-    else:
-        slicer.packaging.pip_ensure("nibabel>=5", requester="Test")
-        assert slicer_app.packages.installed == ["nibabel>=5"] and slicer.packaging.pip_check("nibabel")
-    restarted = [name for name, *_ in slicer_app.view_calls if name == "restart"]
-    assert restarted == (["restart"] if outcome == "restart" else [])
-
-
 def test_a_picture_has_text_not_boxes(slicer_app, panel, tmp_path):  # noqa: F811
     def ink(text):
         label = qt.QLabel(text)
@@ -284,37 +241,6 @@ def test_a_picture_has_text_not_boxes(slicer_app, panel, tmp_path):  # noqa: F81
     assert ink("iiii")[1] != ink("oooo")[1]
     path = slicer_app.screenshot(panel[0], tmp_path / "panel.png", width=400)
     assert qt.QImage(str(path)).width() == 400
-
-
-@pytest.mark.skipif(surface.full() is None, reason="the full list of Slicer's names is not here (MEDIMGAI_SLICER_API)")
-def test_names_that_slicer_lacks_are_refused_to_the_project(slicer_app):  # noqa: F811
-    """PySide 6 has accessibleIdentifier and setRowVisible; Qt 5 in Slicer has not."""
-    with pytest.raises(AttributeError, match="does not exist in Slicer"):
-        qt.QChronoTimer  # noqa: B018
-    for source in ("qt.QWidget().accessibleIdentifier", "qt.QFormLayout().setRowVisible(0, True)"):
-        code = compile(source, str(surface.REPOSITORY / "MedImgAI" / "imagined.py"), "eval")
-        with pytest.raises(AttributeError, match="does not exist in Slicer"):
-            eval(code, {"qt": qt})
-    assert qt.QFormLayout().setRowVisible  # Qt itself and the tests may use it
-
-
-def test_errors_left_behind_fail_a_test(slicer_app):  # noqa: F811
-    slicer_app.state.raise_leftover_errors()
-    button = qt.QPushButton("x")
-    button.clicked.connect(lambda: {}["missing"])
-    button.click()
-    with pytest.raises(AssertionError, match="KeyError: 'missing'"):
-        slicer_app.state.raise_leftover_errors()
-
-
-def test_errors_in_observers_are_collected(slicer_app):  # noqa: F811
-    def observer(caller, event):
-        raise LookupError("observer")
-
-    slicer_app.scene.AddObserver(slicer.vtkMRMLScene.NodeAddedEvent, observer)
-    slicer_app.scene.AddNewNodeByClass("vtkMRMLModelNode", "skin")
-    assert "LookupError: observer" in "".join(slicer_app.errors)
-    slicer_app.errors.clear()
 
 
 def test_range_keeps_its_order_and_limits(slicer_app):  # noqa: F811
@@ -375,33 +301,6 @@ def test_disconnecting_the_gui_stops_both_ways(slicer_app, panel):  # noqa: F811
     assert parameters.sigma == 4.0
     parameters.sigma = 6.0
     assert ui.sigma.value == 5.0
-
-
-def test_nothing_is_really_installed(slicer_app):  # noqa: F811
-    slicer.util.pip_install("no-such-package-at-all")
-    assert slicer_app.packages.installed == ["no-such-package-at-all"]
-    with pytest.raises(ImportError):
-        import PyTorchUtils  # noqa: F401
-    slicer_app.provide_pytorch_extension()
-    slicer_app.packages.torch_installed = False
-    from PyTorchUtils import PyTorchUtilsLogic
-
-    assert not PyTorchUtilsLogic.torchInstalled()
-    slicer_app.packages.outcome = "declined"
-    assert PyTorchUtilsLogic().installTorch(askConfirmation=True) is None
-    slicer_app.packages.outcome = "accepted"
-    assert PyTorchUtilsLogic().installTorch(askConfirmation=True, torchVersionRequirement=">=2.2") is not None
-    assert PyTorchUtilsLogic.torchInstalled() and "PyTorchUtils" in sys.modules
-
-
-def test_logics_of_slicers_modules(slicer_app):  # noqa: F811
-    logic = slicer.util.getModuleLogic("Volumes")
-    assert logic is slicer.modules.volumes.logic() and logic.GetMRMLScene() is slicer_app.scene
-    node = slicer_app.scene.AddNewNodeByClass("vtkMRMLSegmentationNode")
-    node.GetSegmentation().AddEmptySegment("liver", "Liver")
-    view = slicer.qMRMLSegmentsTableView()
-    view.setSegmentationNode(node)
-    assert view.segmentCount == 1 and view.tableWidget().item(0, 1).text() == "Liver"
 
 
 def test_a_deleted_selector_hears_no_more(slicer_app):  # noqa: F811
