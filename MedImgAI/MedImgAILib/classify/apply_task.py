@@ -6,53 +6,31 @@ import numpy as np
 
 from ..core import (
     ChoiceParameter,
-    FloatParameter,
     IntegerParameter,
-    ParameterError,
     Table,
     TablePort,
-    Task,
     Text,
-    TextParameter,
     TextPort,
     VolumePort,
 )
 from ..core.errors import listed
 from .calibration import log_probabilities
-from .classifier import Classifier, classification_package
-from .diagnosis import Diagnosis
+from .known import COUNT_HELP, similar_cases
+from .model_task import CALIBRATION, DECISION, GUO, MODEL, ModelTask
 from .pooling import POOLINGS, pooled
 
 NOTE = "For research only, not for diagnosis."
-MODEL = TextParameter(
-    "model", "Model", "",
-    "Folder of a model package for classification, or the name of one that comes with the program "
-    "(pneumonia_chest_xray).", kind="folder",
-)  # fmt: skip
-DECISION = (
-    FloatParameter(
-        "coverage", "Coverage", 0.95,
-        "How often the set of possible classes shall hold the true one; several or none mean 'do not know'.",
-        minimum=0.5, maximum=0.999, step=0.01, decimals=3,
-    ),
-    FloatParameter(
-        "prevalence", "Prevalence", 0.0,
-        "Of two classes: share of the positive one among patients like this; 0 keeps what the model assumes.",
-        minimum=0.0, maximum=0.999, step=0.05, decimals=3, advanced=True,
-    ),
-)  # fmt: skip
 
 
-class Classify(Task):
+class Classify(ModelTask):
     """Prepares the images as the card says, applies the network and says how sure the answer is."""
 
     id = "classify.apply"
     title = "Classify"
-    group = "Classification"
     summary = "Gives the probability of each class for an image, a volume or several views, by a model package."
     references = (
         "Ilse M, Tomczak J, Welling M. Attention-based deep multiple instance learning. ICML 2018: 2127-2136.",
-        "Guo C, Pleiss G, Sun Y, Weinberger KQ. On calibration of modern neural networks. ICML 2017: 1321-1330.",
+        GUO,
         "Sadinle M, Lei J, Wasserman L. Least ambiguous set-valued classifiers with bounded error levels. J Am Stat "
         "Assoc 2019; 114:223-234.",
     )
@@ -73,7 +51,7 @@ class Classify(Task):
             "What the model's card names; for a model of one image, several are views of the same patient.",
             components=(), multiple=True,
         ),
-        TextPort("calibration", "Calibration", "From 'Calibrate a classifier'; replaces the model's.", optional=True),
+        CALIBRATION,
     )  # fmt: skip
     parameters = (
         MODEL,
@@ -84,7 +62,7 @@ class Classify(Task):
         ),
         *DECISION,
         IntegerParameter(
-            "neighbours", "Similar cases", 5, "How many of the most similar known cases are named as evidence.",
+            "neighbours", "Similar cases", 5, COUNT_HELP,
             minimum=0, maximum=100, advanced=True,
         ),
     )  # fmt: skip
@@ -95,39 +73,13 @@ class Classify(Task):
         TablePort("similar", "Similar cases", "Known cases most like this one, and their class.", optional=True),
     )
 
-    requirements = ("torch>=2.2", "safetensors>=0.4")
-    uses_device = True
-    orientation_tolerance = 1e-2
-
-    def validate(self, inputs, parameters):
-        package = classification_package(parameters.model)
-        if parameters.prevalence and len(package.card.outputs[0].segments) > 2:
-            raise ParameterError("Prevalence: it is for models of two classes; leave it 0.")
-
-    def example(self):
-        from ..core.examples import example_volume
-        from .example_package import example_package
-
-        return {"images": [example_volume()]}, {"model": str(example_package())}
-
     def run(self, inputs, parameters, context):
         import torch
 
-        package = classification_package(parameters.model)
-        card = package.card
-        context.used_model(f"{card.id} {card.version}", card.weights_sha256)
         torch.manual_seed(context.seed)
-        classifier = Classifier(package, context.device)
-        diagnosis = classifier.diagnosis
-        if inputs.calibration is not None:
-            diagnosis = replaced(diagnosis, Diagnosis.from_text(inputs.calibration.text), classifier.classes)
-        instances = []
-        cases = classifier.cases(inputs.images)
-        with context.part(0.0, 0.4):
-            for number, (name, images) in enumerate(cases):
-                with context.part(number / len(cases), (number + 1) / len(cases)) as part:
-                    part.progress(0.0, f"Preparing {name}")
-                    instances += classifier.instances(name, classifier.prepared(images, part))
+        classifier, diagnosis = self.opened(inputs, parameters, context)
+        with context.part(0.0, 0.4) as part:
+            instances, _ = classifier.seen(inputs.images, part)
         with context.part(0.4, 0.95) as part:
             part.progress(0.0, "Asking the network")
             scores, embeddings = classifier.scores([i.sample for i in instances], part.progress)
@@ -137,7 +89,7 @@ class Classify(Task):
         embedding = embeddings.mean(axis=0)
         possible = diagnosis.sets(whole[None], parameters.coverage)
         called = int(diagnosis.called(whole[None])[0])
-        similar = _similar(diagnosis, embedding, parameters.neighbours)
+        similar = similar_cases(diagnosis, embedding[None], parameters.neighbours)
         parts = None
         if len(instances) > 1:
             columns = {"part": tuple(i.name for i in instances)}
@@ -146,7 +98,7 @@ class Classify(Task):
         summary = _summary(classifier, diagnosis, whole, called, possible, similar, instances, parameters)
         return {
             "probabilities": _table(classifier.classes, whole, called, possible),
-            "summary": Text(summary, f"{card.title} summary"),
+            "summary": Text(summary, f"{classifier.card.title} summary"),
             "parts": parts,
             "similar": similar,
         }
@@ -155,23 +107,6 @@ class Classify(Task):
 def two_shares(prevalence: float):
     """Shares of the two classes, or None for 0."""
     return None if not prevalence else np.array([1 - prevalence, prevalence])
-
-
-def replaced(own: Diagnosis, given: Diagnosis, classes) -> Diagnosis:
-    """The given calibration with the known cases of the model's own.
-
-    Raises
-    ------
-    ParameterError
-        If it is for other classes.
-    """
-    from dataclasses import replace
-
-    if given.classes != tuple(classes):
-        raise ParameterError(
-            f"Calibration: it is for {listed(given.classes)}; the model tells {listed(classes)} apart."
-        )
-    return replace(given, embeddings=own.embeddings, known=own.known, names=own.names)
 
 
 def _table(classes, probabilities, called, possible) -> Table:
@@ -183,21 +118,6 @@ def _table(classes, probabilities, called, possible) -> Table:
     if possible is not None:
         columns["possible"] = tuple("yes" if p else "no" for p in possible[0])
     return Table(columns, "Probabilities")
-
-
-def _similar(diagnosis: Diagnosis, embedding, count: int) -> Table | None:
-    found = diagnosis.nearest(embedding, count)
-    if not found:
-        return None
-    numbers = [n for n, _ in found]
-    names = tuple(diagnosis.names[n] if diagnosis.names else f"case {n + 1}" for n in numbers)
-    return Table(
-        {
-            "case": names, "class": tuple(diagnosis.classes[diagnosis.known[n]] for n in numbers),
-            "likeness": np.array([likeness for _, likeness in found]),
-        },
-        "Similar cases",
-    )  # fmt: skip
 
 
 def _summary(classifier, diagnosis, whole, called, possible, similar, instances, parameters) -> str:

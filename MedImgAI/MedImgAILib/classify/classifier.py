@@ -106,6 +106,26 @@ class Classifier:
             return [Instance(name, array[:, 0])]
         return [Instance(f"{name}, slice {k + 1}", array[:, k]) for k in range(array.shape[1])]
 
+    def seen(self, images, context: Context, quiet: bool = False) -> tuple[list[Instance], list[str]]:
+        """What the network sees of all images, and the name of the case that each instance is of.
+
+        Parameters
+        ----------
+        images : list of Volume
+        context : Context
+        quiet : bool
+            Whether progress is left to the caller.
+        """
+        instances, owners = [], []
+        groups = self.cases(images)
+        for number, (name, group) in enumerate(groups):
+            if not quiet:
+                context.progress(number / len(groups), f"Preparing {name}")
+            found = self.instances(name, self.prepared(group, context))
+            instances += found
+            owners += [name] * len(found)
+        return instances, owners
+
     def scores(self, samples, check=None) -> tuple[np.ndarray, np.ndarray]:
         """Logits (n, classes), mean over the members, and embeddings (n, D): what the last layers see."""
         import torch
@@ -115,7 +135,7 @@ class Classifier:
             if check is not None:
                 check(start / len(samples))
             batch = torch.from_numpy(np.stack(samples[start : start + _AT_ONCE])).to(self.device)
-            found = [_with_embedding(network, batch) for network in self.networks]
+            found = [with_embedding(network, batch) for network in self.networks]
             raw = torch.stack([f[0] for f in found]).mean(0).double().cpu().numpy()
             logits.append(self._two_channels(raw))
             embeddings.append(np.concatenate([f[1] for f in found], axis=1))
@@ -157,7 +177,7 @@ def is_picture(image: Volume, wanted) -> bool:
     return wanted.orientation == "LPS" and min(image.geometry.shape) == 1
 
 
-def _with_embedding(network, batch):
+def with_embedding(network, batch):
     """Output of a network, and what its last linear layer takes (without one: the output itself), as (B, D)."""
     import torch
 

@@ -5,6 +5,7 @@ In a model package it is ``diagnosis.safetensors``: arrays and a few texts, no c
 
 from __future__ import annotations
 
+import base64
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -89,6 +90,17 @@ class Diagnosis:
         largest = conformal.limits(self.scores, self.truth, len(self.classes), coverage, by_class)
         return conformal.sets(probabilities, largest)
 
+    def columns(self, probabilities, coverage: float) -> dict:
+        """Columns of a table of cases: probability of each class, the class called, and the possible ones."""
+        columns: dict = {f"probability {c}": probabilities[:, n] for n, c in enumerate(self.classes)}
+        columns["called"] = tuple(self.classes[n] for n in self.called(probabilities))
+        possible = self.sets(probabilities, coverage)
+        if possible is not None:
+            columns["possible"] = tuple(
+                " or ".join(c for c, held in zip(self.classes, row) if held) or "none" for row in possible
+            )
+        return columns
+
     def nearest(self, embedding, count: int) -> list[tuple[int, float]]:
         """The known cases most like one, as (number, cosine likeness), the likest first."""
         if not len(self.embeddings) or self.embeddings.shape[1] != len(embedding):
@@ -168,10 +180,14 @@ class Diagnosis:
         arrays, texts = self.arrays()
         return save({name: np.ascontiguousarray(a) for name, a in arrays.items()}, texts)
 
-    def to_text(self) -> str:
-        """As JSON, without the known cases."""
-        arrays, texts = replace(self, embeddings=np.zeros((0, 0)), known=np.zeros(0), names=()).arrays()
-        plain = {k: [_plain(v) for v in a.tolist()] for k, a in arrays.items() if a.size}
+    def to_text(self, known: bool = False) -> str:
+        """As JSON, with or without the known cases."""
+        shown = self if known else replace(self, embeddings=np.zeros((0, 0)), known=np.zeros(0), names=())
+        arrays, texts = shown.arrays()
+        plain: dict = {k: [_plain(v) for v in a.tolist()] for k, a in arrays.items() if a.size}
+        if "embeddings" in plain:
+            content = base64.b64encode(arrays["embeddings"].astype("<f2").tobytes()).decode()
+            plain["embeddings"] = {"shape": list(arrays["embeddings"].shape), "float16": content}
         return json.dumps({"arrays": plain, **texts}, ensure_ascii=False)
 
     @classmethod
@@ -185,10 +201,14 @@ class Diagnosis:
         """
         try:
             given = json.loads(text)
-            arrays = {k: np.array(v, float) for k, v in given["arrays"].items()}
+            arrays = {k: _half(v) if isinstance(v, dict) else np.array(v, float) for k, v in given["arrays"].items()}
         except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
             raise ModelError("The text is no calibration; choose one that 'Calibrate a classifier' gave.") from error
         return cls.from_arrays(arrays, given)
+
+
+def _half(given: dict) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(given["float16"], validate=True), "<f2").reshape(given["shape"])
 
 
 def _plain(value):
@@ -243,6 +263,8 @@ def _checked(arrays: dict, texts: dict) -> Diagnosis:
     if prior is not None and (prior.shape != (len(classes),) or not (prior > 0).all()):
         raise ValueError("its prevalence makes no sense")
     names = tuple(str(n) for n in texts["names"])
+    if embeddings.ndim != 2 or len(names) not in (0, len(known)):
+        raise ValueError("its known cases do not fit their names")
     return Diagnosis(
         classes, texts["calibration"], temperature, tuple((c[0], c[1]) for c in curves), threshold, sensitivity, prior,
         scores.astype(float), truth.astype(int), embeddings, known.astype(int), names,

@@ -13,14 +13,13 @@ from ..core import (
     ParameterError,
     Table,
     TablePort,
-    Task,
     TextParameter,
     VolumePort,
 )
 from ..core.errors import listed
 from . import attribution
-from .apply_task import MODEL
-from .classifier import Classifier, classification_package, map_on_image
+from .classifier import Classifier, map_on_image
+from .model_task import MODEL, ModelTask
 
 _UNRELATED = 0.5
 """Rank correlation below which two maps count as different."""
@@ -28,12 +27,11 @@ _COLORS = "vtkMRMLColorTableNodeFileColdToHotRainbow.txt"
 _SIGNED = ("occlusion", "integrated_gradients")
 
 
-class ExplainClassification(Task):
+class ExplainClassification(ModelTask):
     """A map of what the score of a class depends on, and whether the map depends on what the network learnt."""
 
     id = "explain.classification"
     title = "Explain a classification"
-    group = "Classification"
     summary = "Shows over the image what a network's answer depends on: Grad-CAM, occlusion or integrated gradients."
     references = (
         "Selvaraju RR, Cogswell M, Das A, et al. Grad-CAM: visual explanations from deep networks via gradient-based "
@@ -87,23 +85,8 @@ class ExplainClassification(Task):
         TablePort("checks", "Checks", "Score, and what the map is like for networks with random weights."),
     )
 
-    requirements = ("torch>=2.2", "safetensors>=0.4")
-    uses_device = True
-    orientation_tolerance = 1e-2
-
-    def validate(self, inputs, parameters):
-        classification_package(parameters.model)
-
-    def example(self):
-        from ..core.examples import example_volume
-        from .example_package import example_package
-
-        return {"images": [example_volume()]}, {"model": str(example_package())}
-
     def run(self, inputs, parameters, context):
-        package = classification_package(parameters.model)
-        context.used_model(f"{package.card.id} {package.card.version}", package.card.weights_sha256)
-        classifier = Classifier(package, context.device)
+        classifier, _ = self.opened(inputs, parameters, context)
         name, images = classifier.cases(inputs.images)[0]
         with context.part(0.0, 0.1):
             prepared = classifier.prepared(images, context)

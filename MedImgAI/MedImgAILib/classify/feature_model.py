@@ -52,13 +52,17 @@ class FeatureModel:
         """Values without gaps, standardised."""
         return prepared(values, self.middles, self.centers, self.scales)
 
+    def embeddings(self, bags: list[np.ndarray]) -> np.ndarray:
+        """(n, F) standardised features of cases (mean or maximum over their rows), by which they are compared."""
+        return pooled_rows([self.prepared(bag) for bag in bags], self.pooling)
+
     def to_text(self) -> str:
         """JSON."""
         return json.dumps(
             {
                 "format": FORMAT, "version": VERSION, "features": list(self.features), "pooling": self.pooling,
                 "middles": self.middles.tolist(), "centers": self.centers.tolist(), "scales": self.scales.tolist(),
-                "model": self.model.to_json(), "diagnosis": json.loads(self.diagnosis.to_text()),
+                "model": self.model.to_json(), "diagnosis": json.loads(self.diagnosis.to_text(known=True)),
             }
         )  # fmt: skip
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from ..core import (
@@ -20,6 +22,7 @@ from ..core.errors import listed
 from ..evaluate.predictions import Predictions, texts
 from .feature_model import FeatureModel
 from .feature_training import CLASSIFIERS, POOLINGS, cross_validated, final_model
+from .known import COUNT_HELP, KNOWN, chosen, similar_cases, with_known
 
 _REFERENCES = (
     "Varma S, Simon R. Bias in error estimation when using cross-validation for model selection. BMC Bioinformatics "
@@ -67,6 +70,7 @@ class TrainOnFeatures(Task):
             "Of two classes: sensitivity that the threshold shall reach; 0 calls what is likelier.",
             minimum=0.0, maximum=1.0, step=0.01, advanced=True,
         ),
+        KNOWN,
     )  # fmt: skip
     outputs = (
         TextPort("trained", "Trained classifier", "For 'Classify by features'; can be saved as .json."),
@@ -111,6 +115,12 @@ class TrainOnFeatures(Task):
             bags, truth, patients, classes, names, *arguments[1:], parameters.inner_folds, sensitivity, found,
             context.seed, context,
         )  # fmt: skip
+        kept = chosen(truth, len(classes), context.seed)
+        seen = model.embeddings([bags[n] for n in kept])
+        names_kept = [cases[n] for n in kept]
+        model = replace(
+            model, diagnosis=with_known(model.diagnosis, seen, truth[kept], names_kept, parameters.known_cases)
+        )
         given = Predictions(classes, truth, found, {}, patients if len(np.unique(patients)) < len(bags) else None)
         with context.part(0.85, 1.0) as part:
             figures = summarize(given, 0.5, 0.95, 500, 15, part)
@@ -143,8 +153,12 @@ class ClassifyByFeatures(Task):
             "coverage", "Coverage", 0.95, "How often the set of possible classes shall hold the true one.",
             minimum=0.5, maximum=0.999, step=0.01, decimals=3,
         ),
+        IntegerParameter("neighbours", "Similar cases", 5, COUNT_HELP, minimum=0, maximum=100, advanced=True),
     )  # fmt: skip
-    outputs = (TablePort("predictions", "Predictions", "Probabilities, called class and possible classes."),)
+    outputs = (
+        TablePort("predictions", "Predictions", "Probabilities, called class and possible classes."),
+        TablePort("similar", "Similar cases", "Of each case, the known cases most like it.", optional=True),
+    )
 
     def example(self):
         from ..segment.pixel_model import PixelModel
@@ -176,15 +190,9 @@ class ClassifyByFeatures(Task):
         probabilities = model.probabilities(bags)
         context.progress(0.8)
         diagnosis = model.diagnosis
-        possible = diagnosis.sets(probabilities, parameters.coverage)
-        columns = {"case": cases}
-        columns |= {f"probability {c}": probabilities[:, n] for n, c in enumerate(diagnosis.classes)}
-        columns["called"] = tuple(diagnosis.classes[n] for n in diagnosis.called(probabilities))
-        if possible is not None:
-            columns["possible"] = tuple(
-                " or ".join(c for c, held in zip(diagnosis.classes, row) if held) or "none" for row in possible
-            )
-        return {"predictions": Table(columns, "Predictions")}
+        columns = {"case": cases} | diagnosis.columns(probabilities, parameters.coverage)
+        similar = similar_cases(diagnosis, model.embeddings(bags), parameters.neighbours, cases)
+        return {"predictions": Table(columns, "Predictions"), "similar": similar}
 
 
 def feature_values(table: Table, ignored: set) -> tuple[list[str], np.ndarray]:

@@ -24,6 +24,8 @@ from ..core import (
 )
 from ..core.model_package import DIAGNOSIS, ModelPackage
 from . import robust_training as recipe_of
+from .known import KNOWN, chosen, with_known
+from .model_task import GUO
 
 _MODALITIES = {"DX": "Radiograph", "MG": "Mammogram", "US": "Ultrasound", "OP": "Fundus photograph", "SM": "Microscopy"}
 
@@ -43,7 +45,7 @@ class TrainRobust(Task):
         "Trains an ensemble of small networks on labelled pictures so that it holds up on other devices' pictures."
     )
     references = (
-        "Guo C, Pleiss G, Sun Y, Weinberger KQ. On calibration of modern neural networks. ICML 2017: 1321-1330.",
+        GUO,
         "Zech JR, Badgeley MA, Liu M, et al. Variable generalization performance of a deep learning model to detect "
         "pneumonia in chest radiographs. PLoS Med 2018; 15:e1002683.",
         "Lakshminarayanan B, Pritzel A, Blundell C. Simple and scalable predictive uncertainty estimation using deep "
@@ -88,6 +90,7 @@ class TrainRobust(Task):
             "Of two classes: sensitivity that the threshold shall reach; 0 takes the best balance with specificity.",
             minimum=0.0, maximum=1.0, step=0.01, advanced=True,
         ),
+        KNOWN,
     )  # fmt: skip
     outputs = (
         TablePort("figures", "Figures", "On the held-out folds, in the mean and on the most misleading one, and on the "
@@ -205,7 +208,10 @@ class TrainRobust(Task):
         shutil.rmtree(draft, ignore_errors=True)
         half = [{k: v.half() if v.is_floating_point() else v for k, v in state.items()} for state in states]
         ModelPackage.create(draft, card, half)
-        known = recipe_of.with_known_cases(diagnosis, Classifier(ModelPackage.load(draft)), learnt, context.seed)
+        kept = chosen(learnt.truth, len(learnt.classes), context.seed)
+        _, seen = Classifier(ModelPackage.load(draft)).scores(list(learnt.images[kept][:, None]))
+        names = [learnt.names[n] for n in kept]
+        known = with_known(diagnosis, seen, learnt.truth[kept], names, parameters.known_cases)
         shutil.rmtree(draft)
         if result.exists():
             shutil.rmtree(result)

@@ -18,8 +18,6 @@ from .shift import disturbed, shifted_folds
 
 INTENSITY = Intensity("percentiles", lower=0.5, upper=99.5)
 _SMALLEST_CLASS = 10
-_KNOWN = 400
-"""Cases kept as evidence, the same number of each class."""
 
 
 @dataclass(frozen=True)
@@ -253,22 +251,6 @@ def calibrated_on_shift(pictures: Pictures, held_out_scores: np.ndarray, folds, 
         pictures.classes, "temperature", temperature, (), threshold, sensitivity or float("nan"), equal,
         nonconformity(probabilities, truth), truth,
     )  # fmt: skip
-
-
-def with_known_cases(diagnosis: Diagnosis, classifier, pictures: Pictures, seed: int = 0) -> Diagnosis:
-    """The diagnosis with embeddings of some training cases, as many of each class."""
-    from dataclasses import replace
-
-    rng, share = np.random.default_rng(seed), _KNOWN // len(pictures.classes)
-    chosen = np.sort(
-        np.concatenate(
-            [rng.permutation(np.flatnonzero(pictures.truth == c))[:share] for c in range(len(pictures.classes))]
-        )
-    )
-    _, embeddings = classifier.scores(list(pictures.images[chosen][:, None]))
-    embeddings /= np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
-    names = tuple(pictures.names[n] for n in chosen)
-    return replace(diagnosis, embeddings=embeddings, known=pictures.truth[chosen], names=names)
 
 
 def figures_of(pictures: Pictures, scores: np.ndarray, diagnosis: Diagnosis) -> dict[str, float]:

@@ -24,16 +24,14 @@ from ..core.errors import listed
 from ..evaluate.classification import COLUMNS
 from ..evaluate.metrics import calibration_curve, calibration_error
 from ..evaluate.predictions import read_predictions
-from .apply_task import DECISION, MODEL, replaced, two_shares
+from .apply_task import two_shares
 from .calibration import log_probabilities
-from .classifier import Classifier, classification_package
 from .diagnosis import Diagnosis
+from .model_task import CALIBRATION, DECISION, GUO, MODEL, ModelTask
 from .pooling import POOLINGS, pooled
 
-_NEEDED = ("torch>=2.2", "safetensors>=0.4")
 
-
-class ClassifySet(Task):
+class ClassifySet(ModelTask):
     """Every case of a folder, table or array file, with its true class where it is known."""
 
     id = "classify.apply_set"
@@ -43,9 +41,7 @@ class ClassifySet(Task):
     references = ("Yang J, Shi R, Wei D, et al. MedMNIST v2. Sci Data 2023; 10:41.",)
     keywords = ("batch", "folder", "MedMNIST", "npz", "predictions")
 
-    inputs = (
-        TextPort("calibration", "Calibration", "From 'Calibrate a classifier'; replaces the model's.", optional=True),
-    )
+    inputs = (CALIBRATION,)
     parameters = (
         TextParameter(
             "data", "Data", "", "A .npz file as MedMNIST has them, a .csv table of paths and labels, or the path of a "
@@ -60,11 +56,8 @@ class ClassifySet(Task):
         TablePort("predictions", "Predictions", "Truth, probabilities, called and possible classes of each case."),
     )
 
-    requirements = _NEEDED
-    uses_device = True
-
     def validate(self, inputs, parameters):
-        classification_package(parameters.model)
+        super().validate(inputs, parameters)
         if not parameters.data.strip():
             raise ParameterError("Data: no path was given; choose a file or folder.")
 
@@ -79,12 +72,7 @@ class ClassifySet(Task):
         from ..training.reading import read_image
         from ..training.sources import read_collection
 
-        package = classification_package(parameters.model)
-        context.used_model(f"{package.card.id} {package.card.version}", package.card.weights_sha256)
-        classifier = Classifier(package, context.device)
-        diagnosis = classifier.diagnosis
-        if inputs.calibration is not None:
-            diagnosis = replaced(diagnosis, Diagnosis.from_text(inputs.calibration.text), classifier.classes)
+        classifier, diagnosis = self.opened(inputs, parameters, context)
         collection = read_collection(parameters.data.strip(), "classification")
         wanted = split_name(parameters.part) if parameters.part.strip() else None
         cases = [c for c in collection.cases if wanted is None or c.split == wanted]
@@ -95,11 +83,9 @@ class ClassifySet(Task):
         for number, case in enumerate(cases):
             if number % 10 == 0:
                 context.progress(0.6 * number / len(cases), f"Preparing {case.id}")
-            images = [read_image(image) for image in case.images]
-            for name, group in classifier.cases(images):
-                found = classifier.instances(name, classifier.prepared(group, context))
-                samples += [i.sample for i in found]
-                owner += [number] * len(found)
+            instances, _ = classifier.seen([read_image(image) for image in case.images], context, quiet=True)
+            samples += [i.sample for i in instances]
+            owner += [number] * len(instances)
         with context.part(0.6, 0.95) as part:
             scores, _ = classifier.scores(samples, part.progress)
         each = log_probabilities(diagnosis.calibrated(scores, two_shares(parameters.prevalence)))
@@ -108,14 +94,8 @@ class ClassifySet(Task):
         columns = {"case": tuple(c.id for c in cases)}
         if all(t is not None for t in truth):
             columns["truth"] = tuple(truth)
-        columns |= {f"probability {c}": whole[:, n] for n, c in enumerate(classifier.classes)}
-        columns["called"] = tuple(classifier.classes[n] for n in diagnosis.called(whole))
-        possible = diagnosis.sets(whole, parameters.coverage)
-        if possible is not None:
-            columns["possible"] = tuple(
-                " or ".join(c for c, held in zip(classifier.classes, row) if held) or "none" for row in possible
-            )
-        return {"predictions": Table(columns, f"Predictions of {package.card.title}")}
+        columns |= diagnosis.columns(whole, parameters.coverage)
+        return {"predictions": Table(columns, f"Predictions of {classifier.card.title}")}
 
 
 def true_class(target, classes) -> str | None:
@@ -133,7 +113,7 @@ def true_class(target, classes) -> str | None:
     raise InputError(f"Data: a case has the class '{target[:60]}'; the model tells {listed(classes)} apart.")
 
 
-class DeepFeatures(Task):
+class DeepFeatures(ModelTask):
     """What a network's last layers see of an image, as numbers for 'Train on features'."""
 
     id = "classify.deep_features"
@@ -151,37 +131,17 @@ class DeepFeatures(Task):
     parameters = (MODEL,)
     outputs = (TablePort("features", "Features", "A row for each image or slice; the image's name is the case."),)
 
-    requirements = _NEEDED
-    uses_device = True
-    orientation_tolerance = 1e-2
-
-    def validate(self, inputs, parameters):
-        classification_package(parameters.model)
-
-    def example(self):
-        from ..core.examples import example_volume
-        from .example_package import example_package
-
-        return {"images": [example_volume()]}, {"model": str(example_package())}
-
     def run(self, inputs, parameters, context):
-        package = classification_package(parameters.model)
-        context.used_model(f"{package.card.id} {package.card.version}", package.card.weights_sha256)
-        classifier = Classifier(package, context.device)
-        instances, cases = [], []
-        groups = classifier.cases(inputs.images)
-        for number, (name, images) in enumerate(groups):
-            context.progress(0.5 * number / len(groups), f"Preparing {name}")
-            found = classifier.instances(name, classifier.prepared(images, context))
-            instances += found
-            cases += [name] * len(found)
+        classifier, _ = self.opened(inputs, parameters, context)
+        with context.part(0.0, 0.5) as part:
+            instances, cases = classifier.seen(inputs.images, part)
         with context.part(0.5, 0.95) as part:
             _, embeddings = classifier.scores([i.sample for i in instances], part.progress)
         columns = {"case": tuple(cases)}
-        if len(instances) > len(groups):
+        if len(instances) > len(classifier.cases(inputs.images)):
             columns["part"] = tuple(i.name for i in instances)
         columns |= {f"deep {n + 1}": embeddings[:, n] for n in range(embeddings.shape[1])}
-        return {"features": Table(columns, f"Features of {package.card.title}")}
+        return {"features": Table(columns, f"Features of {classifier.card.title}")}
 
 
 class Calibrate(Task):
@@ -192,7 +152,7 @@ class Calibrate(Task):
     group = "Classification"
     summary = "Corrects probabilities by cases whose class is known, and sets a threshold and 'do not know'."
     references = (
-        "Guo C, Pleiss G, Sun Y, Weinberger KQ. On calibration of modern neural networks. ICML 2017: 1321-1330.",
+        GUO,
         "Zadrozny B, Elkan C. Transforming classifier scores into accurate multiclass probability estimates. KDD 2002: "
         "694-699.",
         "Vovk V, Gammerman A, Shafer G. Algorithmic learning in a random world. Springer 2005.",

@@ -98,18 +98,24 @@ def logits_of(network, cases, load, dimensions: int, device: str, context: Conte
     """(cases, classes) scores without any augmentation."""
     import torch
 
-    rows = []
     with torch.inference_mode():
-        for start in range(0, len(cases), AT_ONCE):
-            if context is not None:
-                context.progress(start / len(cases), "Judging")
-            images = [
-                np.asarray(c.image[:, 0] if dimensions == 2 else c.image)
-                for c in map(load, cases[start : start + AT_ONCE])
-            ]
-            output = network(torch.from_numpy(np.stack(images)).to(device))
-            rows.append(output.float().cpu().numpy())
+        rows = [
+            network(batch).float().cpu().numpy() for batch in image_batches(cases, load, dimensions, device, context)
+        ]
     return np.concatenate(rows).astype(np.float64)
+
+
+def image_batches(cases, load, dimensions: int, device: str, context: Context | None = None):
+    """Tensors of up to :data:`AT_ONCE` cases, as a network takes them."""
+    import torch
+
+    for start in range(0, len(cases), AT_ONCE):
+        if context is not None:
+            context.progress(start / len(cases), "Judging")
+        images = [
+            np.asarray(c.image[:, 0] if dimensions == 2 else c.image) for c in map(load, cases[start : start + AT_ONCE])
+        ]
+        yield torch.from_numpy(np.stack(images)).to(device)
 
 
 def probabilities(logits: np.ndarray) -> np.ndarray:

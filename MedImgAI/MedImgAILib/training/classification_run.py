@@ -28,7 +28,9 @@ _DECIDING = (
 
 
 def train_classification(collection, parameters, context) -> SimpleNamespace:
-    """Run a training; returns ``metrics``, ``histories``, ``report`` and ``package``.
+    """Run a training; returns ``metrics``, ``histories``, ``report``, ``package`` (its folder) and ``judged``.
+
+    ``judged`` has the unseen cases of each fold with their logits.
 
     Parameters
     ----------
@@ -153,14 +155,13 @@ class _Run:
         from ..classify.diagnosis import Diagnosis
         from ..core.model_package import DIAGNOSIS
 
-        files = {}
+        diagnosis = Diagnosis(self.classes)
         if outcome.judged:
             logits = np.concatenate([j.logits for j in outcome.judged])
             truth = np.concatenate([j.truth for j in outcome.judged])
             if len(np.unique(truth)) == len(self.classes):
                 # Scores of cases that their network had not seen: what a new case will be like.
                 diagnosis = Diagnosis.fitted(logits, truth, self.classes, "temperature")
-                files[DIAGNOSIS] = diagnosis.to_bytes()
         tested = self._tested(outcome, ready)
         summary, metrics = self._summary(outcome, ready, tested)
         card = model_card(
@@ -169,14 +170,39 @@ class _Run:
         )  # fmt: skip
         path, states = self.folder / "model", outcome.states
         if self.team.leads and not path.exists():
+            files = {DIAGNOSIS: self._with_known(diagnosis, states, ready).to_bytes()}
             ModelPackage.create(path, card, states if len(states) > 1 else states[0], files)
         self.team.agreed(None)
         package = ModelPackage.load(path)
         self.context.used_model(f"{card.id} {card.version}", package.card.weights_sha256)
         histories = [trained.history for trained in outcome.trained]
         return SimpleNamespace(
-            metrics=metrics, histories=histories, report=report(package.card, summary), package=path
+            metrics=metrics, histories=histories, report=report(package.card, summary), package=path,
+            judged=outcome.judged,
         )  # fmt: skip
+
+    def _with_known(self, diagnosis, states, ready):
+        """The diagnosis with what the networks see of cases that they learnt from, as evidence for later answers."""
+        from ..classify.classifier import with_embedding
+        from ..classify.known import chosen, with_known
+
+        if self.parameters.known_cases == "none":
+            return diagnosis
+        learnt = np.unique(np.concatenate([np.r_[kept, out] for kept, out in self.divided.rounds]))
+        cases, truth = self._there(ready, learnt)
+        picked = chosen(truth, len(self.classes), self.context.seed)
+        cases, truth = [cases[n] for n in picked], truth[picked]
+        seen = []
+        for state in states:
+            network = build(self.architecture, self.arguments)
+            network.load_state_dict(state)
+            network = network.to(self.device).eval()
+            rows = [with_embedding(network, batch)[1] for batch in parts.image_batches(
+                cases, self.preparation.loaded, self.plan.dimensions, self.device, self.context
+            )]  # fmt: skip
+            seen.append(np.concatenate(rows))
+        names = [c.case.id for c in cases]
+        return with_known(diagnosis, np.concatenate(seen, axis=1), truth, names, self.parameters.known_cases)
 
     def _tested(self, outcome, ready):
         """The test part of the data set, judged by all networks that are kept."""

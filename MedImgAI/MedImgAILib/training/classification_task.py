@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..classify.known import KNOWN
 from ..core import (
     BooleanParameter,
     ChoiceParameter,
@@ -80,10 +81,11 @@ class TrainClassification(Task):
             advanced=True,
         ),
         ChoiceParameter(
-            "augmentation", "Augmentation", "full", "How much samples are changed at random.",
-            choices={"none": "None", "light": "Light", "full": "Full"},
+            "augmentation", "Augmentation", "full", "How much samples are changed at random; strong is for few cases.",
+            choices={"none": "None", "light": "Light", "full": "Full", "strong": "Strong, with bending"},
         ),
         BooleanParameter("mirror", "Mirror", False, "Mirror left and right, where the side means nothing."),
+        KNOWN,
         *options.FINE_TUNING,
         *options.ORIGIN,
     )  # fmt: skip

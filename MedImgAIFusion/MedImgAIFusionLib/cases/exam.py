@@ -18,8 +18,10 @@ from MedImgAILib.core import (
     VolumePort,
 )
 from MedImgAILib.core.geometry import inverse_order
+from MedImgAILib.core.model_package import CARD
 from MedImgAILib.core.resampling import resample_labels, resample_volume
 from MedImgAILib.enhance.n4 import N4
+from MedImgAILib.networks.installed import SHIPPED
 
 from ..model.cases import foreground
 from ..registration.tasks import RigidRegistration
@@ -28,6 +30,8 @@ MODALITIES = {"t1": "T1", "t1c": "T1c", "t2": "T2", "flair": "FLAIR"}
 """Input names and what the networks call them."""
 REFERENCES = ("T1c", "T1", "FLAIR", "T2")
 """The first of these that is there gives the grid."""
+BRAIN_MODEL = "brain_extraction"
+"""The package for heads, if it came with the program."""
 LARGEST_BRAIN_ML = 2200.0
 """More than this around a constant background is a head, not a stripped brain."""
 
@@ -51,8 +55,12 @@ PARAMETERS = (
     ),
     ChoiceParameter(
         "stripping", "Skull stripping", "automatic",
-        "Automatic recognises images that show a brain alone, and else asks the network deepbet (T1 or T1c).",
-        choices={"automatic": "Automatic", "deepbet": "deepbet", "none": "Images show the brain alone"}, advanced=True,
+        "Automatic recognises images that show a brain alone, and else asks the network for brains of any contrast; "
+        "deepbet knows T1 and T1c.",
+        choices={
+            "automatic": "Automatic", "network": "Network for any contrast", "deepbet": "deepbet",
+            "none": "Images show the brain alone",
+        }, advanced=True,
     ),
 )  # fmt: skip
 
@@ -171,16 +179,33 @@ def _brain(images, given, stripping, notes, context) -> np.ndarray:
     if stripping == "none" or (stripping == "automatic" and not tissue.all() and volume_ml < LARGEST_BRAIN_ML):
         notes.append("The images show the brain alone already.")
         return tissue
-    return _network_mask(images, notes, context)
+    if stripping == "network" or (stripping == "automatic" and (SHIPPED / BRAIN_MODEL / CARD).exists()):
+        return _network_mask(images, notes, context)
+    return _deepbet_mask(images, notes, context)
 
 
 def _network_mask(images, notes, context) -> np.ndarray:
+    """By the network that comes with the program, on the reference, whatever its contrast."""
+    from MedImgAILib.networks.network_task import NetworkSegmentation
+
+    name, volume = next(iter(images.items()))
+    task = NetworkSegmentation()
+    task.require_packages()
+    found = task.execute({"images": [volume]}, {"model": BRAIN_MODEL}, context)["segmentation"]
+    notes.append(
+        f"The network '{BRAIN_MODEL}' found the brain in {name}; it has seen no tumours, so look whether all of this "
+        "one is in the pictures."
+    )
+    return found.mask("Brain")
+
+
+def _deepbet_mask(images, notes, context) -> np.ndarray:
     from MedImgAILib.segment.brain_extraction import BrainExtraction
 
     task = BrainExtraction()
     name = next((n for n in ("T1", "T1c") if n in images), None)
     if name is None:
-        raise InputError("Skull stripping needs a T1 or T1c image; give one, or a brain mask.")
+        raise InputError("Skull stripping by deepbet needs a T1 or T1c image; give one, or a brain mask.")
     if not context.in_worker:
         raise ResourceError("Skull stripping by deepbet runs in the worker process only; choose that, or give a mask.")
     task.require_packages()

@@ -88,6 +88,8 @@ class TrainBrainTumour(Task):
             raise ParameterError("Data: no folder was given; choose a folder of patients.")
         if parameters.model and Path(parameters.model).exists():
             raise ParameterError(f"Model package: {parameters.model} exists already; choose a new folder.")
+        if parameters.model and not Path(parameters.model).absolute().parent.is_dir():
+            raise ParameterError(f"Model package: {Path(parameters.model).parent} does not exist; make it first.")
 
     def example(self):
         from .tumour_example import example_folder

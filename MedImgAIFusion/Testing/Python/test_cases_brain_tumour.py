@@ -86,6 +86,42 @@ def test_a_head_needs_a_network_and_that_needs_t1():
         exam.prepare_exam(given(t1c=head["T1c"]), None, settings(stripping="deepbet"), Context("cpu"))
 
 
+def test_a_head_is_stripped_by_the_network_for_any_contrast(tmp_path, monkeypatch):
+    """A network that takes the bright for brain; the head has a dark skull, and there is FLAIR alone."""
+    torch = pytest.importorskip("torch")
+    from MedImgAILib.core.model_card import ModelCard, ModelInput, ModelOutput
+    from MedImgAILib.core.model_inference import Inference
+    from MedImgAILib.core.model_intensity import Intensity
+    from MedImgAILib.core.model_package import ModelPackage
+    from MedImgAILib.networks.anatomy import segments
+
+    network = torch.nn.Conv3d(1, 2, 1)
+    with torch.no_grad():
+        network.weight[:] = torch.tensor([0.0, 10.0]).reshape(2, 1, 1, 1, 1)
+        network.bias[:] = torch.tensor([0.0, -3.0])
+    card = ModelCard(
+        id=exam.BRAIN_MODEL, version="1.0.0", title="Brain", task="segmentation", architecture="torch.Conv3d",
+        inputs=(ModelInput("image", "MR", 1, (4.0, 4.0, 4.0), "RAS", Intensity("percentiles", lower=0, upper=100)),),
+        outputs=(ModelOutput("segmentation", "segmentation", segments("Brain")),),
+        arguments={"in_channels": 1, "out_channels": 2, "kernel_size": 1}, inference=Inference(window=(16, 16, 16)),
+        license="Apache-2.0", citation="None.", training_data="None.", intended_use="Tests.", limits="All.",
+    )  # fmt: skip
+    ModelPackage.create(tmp_path / exam.BRAIN_MODEL, card, network.state_dict())
+    monkeypatch.setenv("MEDIMGAI_MODELS", str(tmp_path))
+    monkeypatch.setattr(exam, "SHIPPED", tmp_path)
+    images, _ = made_up(0)
+    brain = images["FLAIR"].array > 0
+    rng = np.random.default_rng(0)
+    head = images["FLAIR"].with_array(np.where(brain, images["FLAIR"].array, rng.uniform(1, 9, brain.shape)), name="h")
+    for stripping in ("automatic", "network"):
+        found = exam.prepare_exam(given(flair=head), None, settings(stripping=stripping), Context("cpu"))
+        assert np.count_nonzero(found.brain != brain) < 0.01 * brain.sum()
+        assert "found the brain in FLAIR" in found.notes[0] and not found.images["FLAIR"].array[~found.brain].any()
+    monkeypatch.setattr(exam, "SHIPPED", tmp_path / "nowhere")
+    with pytest.raises(InputError, match="deepbet needs a T1 or T1c"):
+        exam.prepare_exam(given(flair=head), None, settings(), Context("cpu"))
+
+
 def test_n4_takes_a_drawn_bias_off_and_leaves_z_scores_alone():
     images, _ = made_up(0)
     volume = images["T1c"]

@@ -1,0 +1,115 @@
+"""Training of the brain-tumour case study that was ended goes on, and says what it was validated on."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from MedImgAIFusionLib.cases import tumour_rounds, tumour_train
+from MedImgAIFusionLib.cases.tumour_example import example_folder
+from MedImgAIFusionLib.cases.tumour_report import validated
+from MedImgAIFusionLib.cases.tumour_train import TrainBrainTumour
+from MedImgAILib.core import Cancelled, Context, ParameterError
+from MedImgAILib.core.model_package import ModelPackage
+
+pytest.importorskip("torch")
+pytest.importorskip("sklearn")
+SHORT = {"spacing_mm": 4.0, "steps": 4, "patch": 8}
+
+
+def train(folder, context=None, **changes):
+    parameters = {"data": str(example_folder()), "model": str(folder / "model")} | SHORT | changes
+    return TrainBrainTumour().execute({}, parameters, context or Context("cpu", 3))
+
+
+class Ended(Context):
+    """Ends at the second patient, as a kill would; what it wrote stays."""
+
+    def curve(self, name, x, y):
+        if name.endswith("patient2"):
+            raise Cancelled
+
+
+class Finishing(Context):
+    """The user asks for what is there so far."""
+
+    def is_finishing(self):
+        return True
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, train(folder)
+
+
+def test_rounds_that_are_done_are_not_done_again(whole, tmp_path, monkeypatch):
+    with pytest.raises(Cancelled):
+        train(tmp_path, Ended("cpu", 3))
+    assert [p.name for p in (tmp_path / "model.unfinished").iterdir()] == ["round_1.json"]
+    curves = []
+    learn = tumour_train.learn
+    monkeypatch.setattr(tumour_train, "learn", lambda *given: curves.append(given[-1]) or learn(*given))
+    again = train(tmp_path)
+    assert curves == ["Loss/without patient2", "Loss/all"]
+    assert [p.name for p in tmp_path.iterdir()] == ["model"]
+    for name, values in whole[1]["cases"].columns.items():
+        np.testing.assert_array_equal(again["cases"].columns[name], values)
+    shas = [ModelPackage.load(folder / "model").card.weights_sha256 for folder in (whole[0], tmp_path)]
+    assert shas[0] == shas[1]
+
+
+def test_rounds_of_other_settings_or_damaged_ones_are_done_again(tmp_path):
+    rounds = tumour_rounds.Rounds(tmp_path / "kept", "one")
+    rounds.keep(0, tumour_rounds.Round({"case": "a", "Dice whole tumour": float("nan")}, [("a", "<img>")]))
+    found = rounds.read(0)
+    assert found.row["case"] == "a" and np.isnan(found.row["Dice whole tumour"])
+    assert found.pictures == [("a", "<img>")] and rounds.read(1) is None
+    assert tumour_rounds.Rounds(tmp_path / "kept", "two").read(0) is None
+    (tmp_path / "kept/round_1.json").write_text("{")
+    assert rounds.read(0) is None
+    (tmp_path / "kept/round_1.json").write_text(json.dumps({"identity": "one"}))
+    assert rounds.read(0) is None
+    (tmp_path / "kept/mine.txt").write_text("mine")
+    rounds.remove()
+    assert [p.name for p in (tmp_path / "kept").iterdir()] == ["mine.txt"]
+
+
+def test_the_identity_is_of_images_labels_settings_and_seed():
+    from types import SimpleNamespace
+
+    parameters = SimpleNamespace(**TrainBrainTumour().defaults() | {"data": str(example_folder())} | SHORT)
+    cases = tumour_train.collect(parameters, ["T1c", "FLAIR"], Context("cpu"))
+    settings = tumour_train.Settings(steps=4)
+    known = tumour_rounds.identity_of(cases, ["T1c"], settings, 1)
+    assert known == tumour_rounds.identity_of(list(cases), ["T1c"], tumour_train.Settings(steps=4), 1)
+    changed = [tumour_rounds.identity_of(cases, ["T1c"], tumour_train.Settings(steps=5), 1),
+               tumour_rounds.identity_of(cases, ["T1c"], settings, 2),
+               tumour_rounds.identity_of(cases[::-1], ["T1c"], settings, 1)]  # fmt: skip
+    cases[0].labels.flat[np.flatnonzero(cases[0].labels)[0]] = 0
+    changed.append(tumour_rounds.identity_of(cases, ["T1c"], settings, 1))
+    assert known not in changed and len(set(changed)) == 4
+
+
+def test_stop_and_keep_judges_what_is_there(tmp_path):
+    """Asked in the first round: its network is kept, one patient is judged, and the summary says so."""
+    out = train(tmp_path, Finishing("cpu", 3))
+    assert out["cases"].columns["case"] == ("patient1",)
+    assert "of 1 patients; judged on 1, each left out" in out["summary"].text
+    assert "1 patients (patient2)" in ModelPackage.load(tmp_path / "model").card.training_data
+
+
+def test_report_and_card_say_what_it_was_validated_on(whole, tmp_path):
+    folder, out = whole
+    report = out["report"].text
+    assert len(re.findall("<img", report)) == 2 * 2 * 2 and "patient2, FLAIR, by the network" in report
+    card = ModelPackage.load(folder / "model").card
+    mean = np.mean(out["cases"].columns["region balanced accuracy"])
+    assert card.metrics["region_balanced_accuracy"] == pytest.approx(mean, abs=1e-4)
+    assert f"in {100 * mean:.0f} % of the blocks" in validated(card)
+    assert "each left out of its training" in card.training_data
+    with pytest.raises(ParameterError, match="nowhere does not exist"):
+        train(tmp_path / "nowhere")
+    unjudged = train(tmp_path, leave_one_out=False)
+    assert "no estimates" in unjudged["summary"].text
+    assert "was not validated" in validated(ModelPackage.load(tmp_path / "model").card)
