@@ -2,10 +2,9 @@
 
     python train_brain.py --data FOLDER --work FOLDER
 
-FOLDER is the folder ``brain`` with the ICBM152 2009a template (``mni152_t1``, ``_gm``, ``_wm``), Colin27 (``ch2`` and
-``ch2bet``) and a further head (``t1_head_256``), each ``.nii.gz``. Two networks are trained that have seen the shapes
-of different brains: ``icbm`` those of the template and the further head, ``colin`` those of Colin27 and the further
-head. So the first can be judged on Colin27 and the second on the template.
+FOLDER holds the twenty label maps of heads that the authors of SynthSeg publish for such trainings
+(github.com/BBillot/SynthSeg, commit 66342c1, folder ``data/training_label_maps``, Apache-2.0),
+``training_seg_01.nii.gz`` to ``training_seg_20.nii.gz``. No real image is seen.
 """
 
 from __future__ import annotations
@@ -17,211 +16,173 @@ from pathlib import Path
 import numpy as np
 import train_tools as tools
 
-STEPS = 1400
-CHANNELS = [8, 16, 32, 48]
+STEPS = 4800
+CHANNELS = [8, 16, 32, 32, 32]
 SPACING = 1.5
-WINDOW = (64, 80, 64)
+WINDOW = (64, 96, 80)
 """Voxels along the axes K, J, I."""
-MEMBERS = {"icbm": ("icbm", "head"), "colin": ("colin", "head")}
 CSF, GREY, WHITE = 1, 2, 3
+CLOSED_MM = 6.0
+"""Sulci narrower than twice this belong to the brain, as most programs and observers outline it."""
 METRICS: dict[str, dict[str, float]] = {"brain_tissue": {}, "brain_extraction": {}}
-"""The network `icbm` judged on Colin27, `colin` on ICBM152; `make bench NAME=segmentation` computes them."""
-_CLUSTERS = 6
-_FIRST_SHELL = 4 + _CLUSTERS
+"""On ICBM152 and Colin27, of which nothing was seen; `make bench NAME=segmentation` computes them."""
+_FREE = (-1.0,) * 4
+STRUCTURES = (
+    # Labels of the maps (FreeSurfer's, and 500 and more outside the brain), tissue, values in T1, T2, FLAIR, PD.
+    ((4, 43, 5, 44, 14, 15, 72, 136, 137, 163, 164), CSF, (0.22, 0.95, 0.12, 0.75)),
+    ((24,), CSF, (0.24, 0.90, 0.18, 0.75)),
+    ((2, 41, 25, 57), WHITE, (0.82, 0.42, 0.48, 0.50)),
+    ((7, 46), WHITE, (0.82, 0.42, 0.48, 0.50)),
+    ((16,), WHITE, (0.76, 0.46, 0.50, 0.55)),
+    ((28, 60, 85), WHITE, (0.75, 0.44, 0.50, 0.56)),
+    ((3, 42), GREY, (0.60, 0.58, 0.62, 0.68)),
+    ((8, 47), GREY, (0.60, 0.55, 0.60, 0.66)),
+    ((10, 49), GREY, (0.70, 0.50, 0.55, 0.60)),
+    ((11, 50, 26, 58), GREY, (0.62, 0.55, 0.60, 0.66)),
+    ((12, 51), GREY, (0.66, 0.50, 0.58, 0.62)),
+    ((13, 52), GREY, (0.76, 0.38, 0.48, 0.52)),
+    ((17, 53, 18, 54), GREY, (0.60, 0.58, 0.66, 0.68)),
+    ((30, 62), GREY, (0.40, 0.60, 0.40, 0.50)),
+    ((515,), 0, (0.10, 0.08, 0.08, 0.10)),
+    *(((number,), 0, _FREE) for number in (502, 506, 507, 508, 509, 511, 512, 514, 516, 530)),
+)
+_IN_BRAIN = 64
+"""Added to the number of a structure where the closed outline of the brain holds it."""
+_BONE = 15
+_TWINS = len(STRUCTURES) - _BONE + 1
+"""Bone and what follows it is of two kinds in patches, for marrow, fat and muscle are not told apart in the maps."""
+_LESION = len(STRUCTURES) + _TWINS + 1
 
 
 @dataclass(frozen=True)
-class Source:
-    """A head as labels on a grid of 1.5 mm, axes along S, A, R.
+class Heads:
+    """Heads as numbers of structures at 1 mm, axes along S, A, R, the brain in the middle of each array.
 
     Parameters
     ----------
-    labels : (K, J, I) int64 tensor
-        0 air, 1 cerebrospinal fluid, 2 grey, 3 white matter, from 4 on clusters of the rest of the head.
-    brain : (K, J, I) float tensor
-        1 within the brain's closed surface.
-    distance : (K, J, I) float tensor or None
-        From the brain in voxels, where there is no head about it.
-    reference : (L,) tensor
-        Mean value of each label in the T1-weighted image, 0…1; -1 for the labels of shells.
+    codes : list of (K, J, I) uint8 tensor
+        0 is air, n the n-th of STRUCTURES, to which _IN_BRAIN is added within the brain's closed outline.
+    contrasts : (4, L) tensor
+        Values that are usual in T1, T2, FLAIR and proton density; -1 where any is.
+    tissues : (L,) int64 tensor
     """
 
-    labels: object
-    brain: object
-    distance: object
-    reference: object
+    codes: list
+    contrasts: object
+    tissues: object
 
 
-def sources(data: Path, work: Path) -> dict[str, Source]:
-    """The heads, by name; made once and kept in ``work``."""
+def heads(data: Path, work: Path) -> Heads:
+    """Those of the folder; made once and kept in ``work``.
 
-    def made():
-        heads = {"icbm": _icbm(data), "colin": _colin(data), "head": _further_head(data)}
-        return {name: vars(source) for name, source in heads.items()}
+    Raises
+    ------
+    SystemExit
+        If there is none.
+    """
+    import torch
 
-    return {name: Source(**fields) for name, fields in tools.kept(work / "brain_sources.pt", made).items()}
+    paths = sorted(data.glob("training_seg_*.nii.gz"))
+    if not paths:
+        raise SystemExit(f"There is no training_seg_*.nii.gz in {data}.")
+    codes = tools.kept(work / "brain_heads.pt", lambda: {path.name: _coded(path) for path in paths})
+    contrasts = torch.full((4, _LESION + 1), -1.0)
+    tissues = torch.zeros(_LESION + 1, dtype=torch.int64)
+    contrasts[:, 0] = 0
+    for number, (_, tissue, values) in enumerate(STRUCTURES, 1):
+        contrasts[:, number], tissues[number] = torch.tensor(values), tissue
+    return Heads(list(codes.values()), contrasts, tissues)
 
 
-def _read(path: Path):
-    """A volume on the training grid's spacing and axes, float32."""
-    from MedImgAILib.core import Context
-    from MedImgAILib.core.model_card import ModelInput
+def _coded(path: Path):
+    import torch
     from MedImgAILib.hosts.files import read_file
-    from MedImgAILib.networks.preparation import prepare
 
-    return prepare(read_file(path), ModelInput("T1", "MR", 1, (SPACING,) * 3, "RAS"), Context("cpu"))
-
-
-def _icbm(data: Path) -> Source:
-    t1, grey, white = (_read(data / f"mni152_{name}.nii.gz").array[0] for name in ("t1", "gm", "wm"))
-    tissue = np.where(white > 127, WHITE, np.where(grey + white > 127, GREY, np.where(t1 > 0, CSF, 0)))
-    return _source(t1, tissue, head=False)
-
-
-def _colin(data: Path) -> Source:
-    t1, brain = (_read(data / f"{name}.nii.gz").array[0] for name in ("ch2", "ch2bet"))
-    return _source(t1, tissues(t1, brain > 20))
-
-
-def _further_head(data: Path) -> Source:
-    head, template = _read(data / "t1_head_256.nii.gz"), _read(data / "mni152_t1.nii.gz")
-    mask = _carried(template, head)
-    return _source(head.array[0], tissues(head.array[0], mask))
-
-
-def tissues(t1: np.ndarray, brain: np.ndarray) -> np.ndarray:
-    """Labels 0…3 by the values within a brain mask: half way between the means of a mixture of three Gaussians."""
-    from scipy.ndimage import gaussian_filter, median_filter
-
-    values = np.random.default_rng(0).choice(t1[brain].astype(np.float64), 50000)
-    mean = np.percentile(values, (8, 45, 85))
-    spread, weight = np.full(3, np.ptp(mean) / 4), np.full(3, 1 / 3)
-    for _ in range(40):
-        each = weight * np.exp(-0.5 * ((values[:, None] - mean) / spread) ** 2) / spread
-        each /= each.sum(axis=1, keepdims=True) + 1e-300
-        total = each.sum(axis=0)
-        weight, mean = total / total.sum(), (each * values[:, None]).sum(axis=0) / total
-        spread = np.sqrt((each * (values[:, None] - mean) ** 2).sum(axis=0) / total) + 1e-3
-    # Shading: the white matter's local mean is made the same everywhere.
-    white = brain & (t1 > (mean[1] + mean[2]) / 2)
-    local = gaussian_filter(np.where(white, t1, 0.0), 12) / (gaussian_filter(white.astype(np.float64), 12) + 1e-3)
-    even = t1 * np.where(local > 0.5 * mean[2], mean[2] / np.maximum(local, 1e-3), 1)
-    labels = 1 + np.digitize(median_filter(even, 3) * 0.3 + even * 0.7, (mean[:2] + mean[1:]) / 2)
-    return np.where(brain, labels, 0)
+    volume = read_file(path)
+    volume = volume.reordered(*volume.geometry.canonical_order())
+    label = np.rint(volume.array).astype(np.int64)
+    table = np.zeros(1024, np.uint8)
+    for number, (labels, _, _) in enumerate(STRUCTURES, 1):
+        table[list(labels)] = number
+    codes = table[label]
+    tissue = np.array([0, *(tissue for _, tissue, _ in STRUCTURES)])[codes]
+    matter = (tissue >= GREY) | (codes == 1)
+    middle = [(int(w.min()) + int(w.max())) // 2 for w in np.nonzero(matter)]
+    # All arrays get their brain's middle in theirs.
+    half = [max(m, n - 1 - m) for m, n in zip(middle, codes.shape)]
+    before = [(h - m, h - (n - 1 - m)) for h, m, n in zip(half, middle, codes.shape)]
+    codes, matter = np.pad(codes, before), np.pad(matter, before)
+    soft = (np.array([0, *(t for _, t, _ in STRUCTURES)])[codes] > 0) | (codes == 0)
+    codes[_closed(matter) & (soft | matter)] |= _IN_BRAIN
+    kept = np.nonzero((codes > 0).any(axis=(1, 2)))[0]
+    reach = max(half[0] - int(kept[0]), int(kept[-1]) - half[0])
+    return torch.from_numpy(np.ascontiguousarray(codes[half[0] - reach : half[0] + reach + 1]))
 
 
-def _carried(template, head):
-    """The template's brain mask on a head, by affine and then free-form registration (mutual information)."""
-    import SimpleITK as sitk
-
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-
-    def image(prepared):
-        result = sitk.GetImageFromArray(prepared.array[0])
-        result.SetSpacing((SPACING,) * 3)
-        center = [SPACING * (n - 1) / 2 for n in result.GetSize()]
-        result.SetOrigin([-c for c in center])
-        return result
-
-    fixed, moving = image(template), image(head)
-    mask = sitk.Cast(fixed > 0, sitk.sitkUInt8)
-    near = sitk.BinaryDilate(mask, [3] * 3)
-    coarse = [sitk.Shrink(sitk.SmoothingRecursiveGaussian(i, 1.2), [2] * 3) for i in (fixed, moving)]
-
-    def registration(transform, steps):
-        method = sitk.ImageRegistrationMethod()
-        method.SetMetricAsMattesMutualInformation(32)
-        method.SetMetricFixedMask(near)
-        method.SetMetricSamplingStrategy(method.RANDOM)
-        method.SetMetricSamplingPercentage(0.3, 1)
-        method.SetInterpolator(sitk.sitkLinear)
-        method.SetInitialTransform(transform, True)
-        method.SetOptimizerAsGradientDescentLineSearch(1.0, steps, 1e-5, 10)
-        method.SetOptimizerScalesFromPhysicalShift()
-        return method
-
-    affine = sitk.AffineTransform(
-        sitk.CenteredTransformInitializer(
-            *coarse, sitk.AffineTransform(3), sitk.CenteredTransformInitializerFilter.MOMENTS
-        )
-    )
-    method = registration(affine, 40)
-    method.SetShrinkFactorsPerLevel([2, 1])
-    method.SetSmoothingSigmasPerLevel([2, 0])
-    method.Execute(*coarse)
-    free = sitk.BSplineTransformInitializer(coarse[0], [6, 7, 6], 3)
-    method = registration(free, 60)
-    method.SetMovingInitialTransform(affine)
-    method.Execute(*coarse)
-    both = sitk.CompositeTransform([affine, free])
-    field = sitk.TransformToDisplacementField(
-        both, sitk.sitkVectorFloat64, moving.GetSize(), moving.GetOrigin(), moving.GetSpacing()
-    )
-    back = sitk.DisplacementFieldTransform(sitk.InvertDisplacementField(field, 30))
-    carried = sitk.Resample(sitk.Cast(mask, sitk.sitkFloat32), moving, back, sitk.sitkLinear, 0.0)
-    return sitk.GetArrayFromImage(carried) > 0.5
-
-
-def _source(t1: np.ndarray, tissue: np.ndarray, head: bool = True) -> Source:
+def _closed(matter: np.ndarray) -> np.ndarray:
+    """(K, J, I) bool at 1 mm, closed by a ball, computed at 2 mm."""
     import torch
-    from scipy.ndimage import binary_closing, binary_fill_holes, distance_transform_edt, gaussian_filter, label
-
-    solid = np.pad(tissue >= GREY, 4)
-    numbers, _ = label(solid)
-    solid = numbers == np.bincount(numbers.ravel())[1:].argmax() + 1
-    ball = np.linalg.norm(np.indices((5, 5, 5)) - 2, axis=0) <= 2.2
-    solid = binary_fill_holes(binary_closing(solid, ball))[4:-4, 4:-4, 4:-4]
-    t1 = (t1 / np.percentile(t1[tissue == WHITE], 50) * 0.8).clip(0, 1.2)
-    labels, distance = tissue.copy(), None
-    if head:
-        smooth = gaussian_filter(t1, 1.5)
-        body = binary_fill_holes(smooth > 0.08)
-        rest = body & (tissue == 0)
-        edges = np.quantile(t1[rest], np.linspace(0, 1, _CLUSTERS + 1)[1:-1])
-        labels[rest] = 4 + np.digitize(t1[rest], edges)
-    else:
-        distance = torch.from_numpy(distance_transform_edt(tissue == 0).astype(np.float32))
-    reference = np.full(_FIRST_SHELL + 4, -1.0, np.float32)
-    for number in range(1, _FIRST_SHELL):
-        if (labels == number).any():
-            reference[number] = t1[labels == number].mean()
-    # Fluid, bone, marrow or muscle, fat.
-    reference[_FIRST_SHELL:] = reference[CSF], 0.05, 0.35, 0.9
-    reference[0] = 0
-    return Source(
-        torch.from_numpy(labels.astype(np.int64)), torch.from_numpy(solid.astype(np.float32)), distance,
-        torch.from_numpy(reference),
-    )  # fmt: skip
-
-
-def drawn(source: Source, rng):
-    """(image (1, K, J, I), tissue (K, J, I), brain (K, J, I)) of a random shape, contrast and part of a head."""
-    import torch
-    from MedImgAILib.networks.synthesis import shells, synthetic_image
+    from scipy.ndimage import binary_fill_holes, distance_transform_edt
     from torch.nn import functional
 
-    grid = tools.random_grid(WINDOW, source.labels.shape, rng, degrees=20, scale=0.15, shift=30, bend=2, knots=5)
+    margin = int(CLOSED_MM) + 4
+    box = tuple(slice(max(0, w.min() - margin), w.max() + margin + 1) for w in np.nonzero(matter))
+    inner = torch.from_numpy(matter[box].astype(np.float32))[None, None]
+    coarse = functional.interpolate(inner, scale_factor=0.5, mode="area")[0, 0].numpy() > 0.5
+    near = distance_transform_edt(~np.pad(coarse, 5)) * 2 <= CLOSED_MM
+    deep = distance_transform_edt(near)[5:-5, 5:-5, 5:-5] * 2
+    fine = functional.interpolate(
+        torch.from_numpy(deep.astype(np.float32))[None, None], inner.shape[2:], mode="trilinear"
+    )
+    result = matter.copy()
+    result[box] |= fine[0, 0].numpy() > CLOSED_MM
+    return binary_fill_holes(result)
 
-    def at(values, mode):
-        return functional.grid_sample(values[None, None].float(), grid, mode=mode, align_corners=True)[0, 0]
 
-    labels = at(source.labels, "nearest").to(torch.int64)
-    brain = at(source.brain, "bilinear") > 0.5
-    tissue = torch.where(labels < 4, labels, 0)
-    if source.distance is not None:
-        # Beyond the edge of the array it is far from the brain.
-        distance = at(source.distance - 99, "bilinear") + 99
-        if tools.chance(rng, 0.6):
-            labels = torch.where(tissue == 0, shells(distance, rng, _FIRST_SHELL), labels)
-    elif tools.chance(rng, 0.2):
-        labels = tissue
-    image = synthetic_image(labels, source.reference, rng)
+def drawn(shapes: Heads, rng):
+    """(image (1, K, J, I), tissue (K, J, I), brain (K, J, I)) of a random shape, contrast and part of a head."""
+    import torch
+    from MedImgAILib.networks.synthesis import patches, synthetic_image
+
+    source = shapes.codes[int(torch.randint(len(shapes.codes), (), generator=rng))]
+    far = 75 if tools.chance(rng, 0.2) else 45
+    grid = tools.random_grid(WINDOW, source.shape, rng, degrees=20, scale=0.15, shift=far, bend=3.5, knots=6,
+                             enlarged=float(np.log(SPACING)))[0].flip(-1)  # fmt: skip
+    index, inside = 0, True
+    for axis, count in enumerate(source.shape):
+        place = ((grid[..., axis] + 1) * ((count - 1) / 2)).round().to(torch.int64)
+        inside = inside & (place >= 0) & (place < count)
+        index = index * count + place.clamp(0, count - 1)
+    code = source.flatten()[index] * inside
+    brain, labels = code >= _IN_BRAIN, (code % _IN_BRAIN).to(torch.int64)
+    tissue = shapes.tissues[labels]
+    missing = _missing(rng)
+    tissue[missing], brain[missing] = 0, False
+    twins = patches(WINDOW, rng, 10, tools.uniform(rng, 0.1, 0.5))
+    labels = torch.where((labels >= _BONE) & twins, labels + _TWINS, labels)
+    if tools.chance(rng, 0.2):
+        labels[patches(WINDOW, rng, 4, tools.uniform(rng, 0.02, 0.15)) & brain] = _LESION
+    image = synthetic_image(labels, shapes.contrasts, rng)
     if tools.chance(rng, 0.2):
         # Nothing is left about the brain, as after extraction by others.
-        image = torch.where(brain if tools.chance(rng, 0.5) else tissue > 0, image, 0)
+        left = brain if tools.chance(rng, 0.7) else tissue > CSF
+        image, tissue = torch.where(left, image, 0), torch.where(left, tissue, 0)
+    image[missing] = 0
     low, high = torch.quantile(image.flatten()[::37], torch.tensor([0.01, 0.995]))
-    image = ((image - low) / (high - low + 1e-6)).clamp(0, 1) * tools.uniform(rng, 0.8, 1.1)
+    image = ((image - low) / (high - low + 1e-6)).clamp(0, 1) * tools.uniform(rng, 0.6, 1.1)
     return image[None], tissue, brain
+
+
+def _missing(rng):
+    """(K, J, I) bool: what lies beyond the edge of the field of view."""
+    import torch
+
+    result = torch.zeros(WINDOW, dtype=torch.bool)
+    if tools.chance(rng, 0.25):
+        axis = int(3 * tools.uniform(rng, 0, 1))
+        count = int(WINDOW[axis] * tools.uniform(rng, 0.05, 0.5))
+        result.narrow(axis, 0 if tools.chance(rng, 0.5) else WINDOW[axis] - count, count).fill_(True)
+    return result
 
 
 def loss(scores, truth):
@@ -237,20 +198,18 @@ def loss(scores, truth):
     return tools.dice_and_entropy(scores[:, :4], tissue) + entropy + 1 - overlap
 
 
-def train(heads: dict, member: str, options) -> dict:
-    """The weights of one network: five channels, background, three tissues and brain."""
+def train(shapes: Heads, options) -> dict:
+    """The weights of the network: five channels, background, three tissues and brain."""
     import torch
     from MedImgAILib.networks.residual_unet import ResidualUNet
 
-    seen = [heads[name] for name in MEMBERS[member]]
-
     def sample(rng):
-        image, tissue, brain = drawn(seen[int(torch.randint(len(seen), (), generator=rng))], rng)
+        image, tissue, brain = drawn(shapes, rng)
         return image[None], (tissue[None], brain[None])
 
     torch.manual_seed(options.seed)
     network = ResidualUNet(CHANNELS, 5)
-    path = options.work / f"brain_{member}.pt"
+    path = options.work / "brain.pt"
     return tools.fit(network, sample, STEPS, path, options, rate=4e-3, kept=0.995, loss_of=loss, report_every=100)
 
 
@@ -264,11 +223,11 @@ def cards():
     rules = {"window": WINDOW[::-1], "overlap": 0.4}
     found = {
         "brain_tissue": (
-            "Brain tissue in any contrast (U-Nets)", ("Cerebrospinal fluid", "Grey matter", "White matter"),
+            "Brain tissue in any contrast (U-Net)", ("Cerebrospinal fluid", "Grey matter", "White matter"),
             Inference(**rules, channels=(0, 1, 2, 3)),
         ),
         "brain_extraction": (
-            "Brain extraction in any contrast (U-Nets)", ("Brain",),
+            "Brain extraction in any contrast (U-Net)", ("Brain",),
             Inference(**rules, channels=(4,), activation="sigmoid", largest=(1,)),
         ),
     }  # fmt: skip
@@ -279,14 +238,13 @@ def cards():
         "architecture": "medimgai.ResidualUNet",
         "arguments": {"channels": CHANNELS, "classes": 5},
         "license": "Apache-2.0",
-        "citation": "Method: Billot B, Greve DN, Puonti O, et al. SynthSeg: segmentation of brain MRI scans of any "
-        "contrast and resolution without retraining. Med Image Anal 2023; 86:102789.",
-        "training_data": "Synthetic images only, of random contrast, drawn from the shapes of three heads: ICBM152 "
-        "2009a (grey and white matter; ICBM's licence), Colin27 (ch2 and ch2bet of MRIcron, BSD-3) and brainchop's "
-        "example (MIT), the latter two labelled by their values; Scripts/train_brain.py.",
+        "citation": "Method and label maps: Billot B, Greve DN, Puonti O, et al. SynthSeg: segmentation of brain MRI "
+        "scans of any contrast and resolution without retraining. Med Image Anal 2023; 86:102789.",
+        "training_data": "Synthetic images only, of random contrast, drawn from the shapes of twenty heads: the label "
+        "maps that SynthSeg's authors publish (github.com/BBillot/SynthSeg, Apache-2.0); Scripts/train_brain.py.",
         "intended_use": "Research on images of adult brains, with or without skull, in any contrast of MR.",
-        "limits": "Three heads lent their shapes: large lesions, children and strong atrophy were never shown. Grey "
-        "and white matter are told apart by shape where the contrast is weak, which is less exact.",
+        "limits": "Children were never shown, large lesions only as random patches. Grey and white matter are told "
+        "apart by shape where the contrast is weak, which is less exact.",
     }  # fmt: skip
     return [
         ModelCard(
@@ -298,21 +256,15 @@ def cards():
 
 
 def main():
-    parser = tools.arguments(__doc__, "folder with the templates")
-    parser.add_argument("--member", choices=MEMBERS, help="train this network only")
-    options = parser.parse_args()
+    options = tools.arguments(__doc__, "folder with the label maps").parse_args()
     options.deadline = time.monotonic() + 60 * options.minutes
-    heads = sources(options.data, options.work)
     try:
-        wanted = MEMBERS if options.member is None else [options.member]
-        states = [train(heads, member, options) for member in wanted]
+        state = train(heads(options.data, options.work), options)
     except tools.OutOfTime:
         print("Out of time; the same command resumes.")
         return
-    if options.member is None:
-        unseen = dict(zip(tools.weight_names(len(MEMBERS)), (["Colin27"], ["ICBM152"])))
-        for made in cards():
-            tools.write_package(options.output / made.id, made, states, unseen)
+    for made in cards():
+        tools.write_package(options.output / made.id, made, [state], {"weights.safetensors": ["ICBM152", "Colin27"]})
 
 
 if __name__ == "__main__":

@@ -8,11 +8,11 @@ FOLDER holds ``images`` and ``labels`` with files of the same names (Medical Seg
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import numpy as np
 import train_tools as tools
+from train_folds import Ensemble
 
 FOLDS = 5
 STEPS = 500
@@ -60,27 +60,18 @@ def load(data: Path) -> dict:
     return cases
 
 
-def train(cases: dict, fold: int, options) -> dict:
-    """The weights of network ``fold``."""
-    import torch
+def sample(case, rng):
+    """A crop turned, bent and in other greys."""
+    image, label = case
+    grid = tools.random_grid(WINDOW, label.shape, rng, degrees=15, scale=0.15, shift=3, bend=1.5)
+    image, label = tools.taken(image, label, grid, 3)
+    return tools.altered(image, rng), label
+
+
+def network():
     from MedImgAILib.networks.residual_unet import ResidualUNet
 
-    unseen = folds(list(cases))[fold]
-    seen = [cases[name] for name in sorted(cases) if name not in unseen]
-
-    def sample(rng):
-        images, labels = [], []
-        for _ in range(BATCH):
-            image, label = seen[int(torch.randint(len(seen), (), generator=rng))]
-            grid = tools.random_grid(WINDOW, label.shape, rng, degrees=15, scale=0.15, shift=3, bend=1.5)
-            image, label = tools.taken(image, label, grid, 3)
-            images.append(tools.altered(image, rng))
-            labels.append(label)
-        return torch.stack(images), torch.stack(labels)
-
-    torch.manual_seed(options.seed + fold)
-    network = ResidualUNet(CHANNELS, 3)
-    return tools.fit(network, sample, STEPS, options.work / f"{NAME}_{fold}.pt", options)
+    return ResidualUNet(CHANNELS, 3)
 
 
 def card():
@@ -116,22 +107,6 @@ def card():
     )  # fmt: skip
 
 
-def main():
-    parser = tools.arguments(__doc__, "folder with images and labels")
-    parser.add_argument("--fold", type=int, choices=range(FOLDS), help="train this network only")
-    options = parser.parse_args()
-    options.deadline = time.monotonic() + 60 * options.minutes
-    cases = load(options.data)
-    try:
-        wanted = range(FOLDS) if options.fold is None else [options.fold]
-        states = [train(cases, fold, options) for fold in wanted]
-    except tools.OutOfTime:
-        print("Out of time; the same command resumes.")
-        return
-    if options.fold is None:
-        unseen = dict(zip(tools.weight_names(FOLDS), folds(list(cases))))
-        tools.write_package(options.output / NAME, card(), states, unseen)
-
-
 if __name__ == "__main__":
-    main()
+    ensemble = Ensemble(NAME, STEPS, BATCH, load, folds, sample, network, card)
+    ensemble.main(__doc__, "folder with images and labels", FOLDS)

@@ -9,11 +9,11 @@ trained; without, those that are missing, and the package is written at the end.
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import numpy as np
 import train_tools as tools
+from train_folds import Ensemble
 
 FOLDS = 5
 STEPS = 700
@@ -92,33 +92,23 @@ def recoloured(picture, rng):
     return torch.where(outside, torch.zeros(()), picture)
 
 
-def train(cases: dict, fold: int, options) -> dict:
-    """The weights of network ``fold``."""
-    import torch
+def sample(case, rng):
+    """A patch about a random point of the field of view; thinner vessels, as of wider fields of view, more often."""
+    picture, mask = case
+    middle = [tools.uniform(rng, 0.12, 0.88) * n for n in mask.shape]
+    half = [int(1.1 * n) for n in PATCH]
+    part = tuple(slice(max(0, int(m) - h), int(m) + h) for m, h in zip(middle, half))
+    picture, mask = picture[(slice(None), *part)], mask[part]
+    grid = tools.random_grid(PATCH, mask.shape, rng, degrees=180, scale=0.2, shift=8, bend=3,
+                             enlarged=tools.uniform(rng, -0.35, 0.5))  # fmt: skip
+    picture, mask = tools.taken(picture, mask, grid, 2)
+    return recoloured(picture[:3] * (picture[3] > 0.5), rng), mask
+
+
+def network():
     from MedImgAILib.networks.residual_unet import ResidualUNet
 
-    unseen = folds(list(cases))[fold]
-    seen = [cases[name] for name in sorted(cases) if name not in unseen]
-
-    def sample(rng):
-        pictures, masks = [], []
-        for _ in range(BATCH):
-            picture, mask = seen[int(torch.randint(len(seen), (), generator=rng))]
-            # About a random point of the field of view; thinner vessels, as of wider fields of view, more often.
-            middle = [tools.uniform(rng, 0.12, 0.88) * n for n in mask.shape]
-            half = [int(1.1 * n) for n in PATCH]
-            part = tuple(slice(max(0, int(m) - h), int(m) + h) for m, h in zip(middle, half))
-            picture, mask = picture[(slice(None), *part)], mask[part]
-            grid = tools.random_grid(PATCH, mask.shape, rng, degrees=180, scale=0.2, shift=8, bend=3,
-                                     enlarged=tools.uniform(rng, -0.35, 0.5))  # fmt: skip
-            picture, mask = tools.taken(picture, mask, grid, 2)
-            masks.append(mask)
-            pictures.append(recoloured(picture[:3] * (picture[3] > 0.5), rng))
-        return torch.stack(pictures), torch.stack(masks)
-
-    torch.manual_seed(options.seed + fold)
-    network = ResidualUNet(CHANNELS, 2, 3, 2, "batch")
-    return tools.fit(network, sample, STEPS, options.work / f"{NAME}_{fold}.pt", options)
+    return ResidualUNet(CHANNELS, 2, 3, 2, "batch")
 
 
 def card():
@@ -146,22 +136,6 @@ def card():
     )  # fmt: skip
 
 
-def main():
-    parser = tools.arguments(__doc__, "folder of CHASE_DB1")
-    parser.add_argument("--fold", type=int, choices=range(FOLDS), help="train this network only")
-    options = parser.parse_args()
-    options.deadline = time.monotonic() + 60 * options.minutes
-    cases = tools.kept(options.work / f"{NAME}_cases.pt", lambda: load(options.data))
-    try:
-        wanted = range(FOLDS) if options.fold is None else [options.fold]
-        states = [train(cases, fold, options) for fold in wanted]
-    except tools.OutOfTime:
-        print("Out of time; the same command resumes.")
-        return
-    if options.fold is None:
-        unseen = dict(zip(tools.weight_names(FOLDS), folds(list(cases))))
-        tools.write_package(options.output / NAME, card(), states, unseen)
-
-
 if __name__ == "__main__":
-    main()
+    ensemble = Ensemble(NAME, STEPS, BATCH, load, folds, sample, network, card, keep_cases=True)
+    ensemble.main(__doc__, "folder of CHASE_DB1", FOLDS)

@@ -6,7 +6,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from MedImgAILib.networks.residual_unet import ResidualUNet, evened  # noqa: E402
-from MedImgAILib.networks.synthesis import Synthesis, shells, synthetic_image  # noqa: E402
+from MedImgAILib.networks.synthesis import Synthesis, patches, smoothed, synthetic_image  # noqa: E402
 
 
 def generator(seed=0):
@@ -46,40 +46,50 @@ def test_evened_is_blind_to_brightness_contrast_and_shading():
     assert b[inside].std() == pytest.approx(1, abs=0.1)
 
 
-def test_labels_get_their_reference_values():
+PLAIN = Synthesis(typical=1, jitter=0, spread=0, thick=1, coarse=1, shading=0, noise=0)
+
+
+@pytest.mark.parametrize("values", [(0.0, 0.3, 0.9), (0.0, 0.9, 0.3)])
+def test_labels_get_their_typical_values(values):
     labels = torch.zeros((40, 40, 40), dtype=torch.int64)
     labels[:, 8:24], labels[:, 24:] = 1, 2
-    plain = Synthesis(like_reference=1, unlike_reference=0, jitter=0, spread=0, thick=1, shading=0, noise=0)
-    reference = torch.tensor([0.0, 0.3, 0.9])
-    image = synthetic_image(labels, reference, generator(), plain)
+    image = synthetic_image(labels, torch.tensor([values]), generator(), PLAIN)
     # Only the random gamma is left, which keeps the order and 0 and 1.
-    low, high = image[:, 14:18].mean(), image[:, 32:].mean()
-    assert float(torch.log(low) / torch.log(high)) == pytest.approx(np.log(0.3) / np.log(0.9), rel=1e-3)
-    opposite = Synthesis(like_reference=0, unlike_reference=1, jitter=0, spread=0, thick=1, shading=0, noise=0)
-    image = synthetic_image(labels, reference, generator(), opposite)
-    low, high = image[:, 14:18].mean(), image[:, 32:].mean()
-    assert float(torch.log(low) / torch.log(high)) == pytest.approx(np.log(0.7) / np.log(0.1), rel=1e-3)
+    one, other = image[:, 14:18].mean(), image[:, 32:].mean()
+    assert float(torch.log(one) / torch.log(other)) == pytest.approx(np.log(values[1]) / np.log(values[2]), rel=1e-3)
+
+
+def test_each_kind_of_contrast_is_met():
+    labels = torch.ones((12, 12, 12), dtype=torch.int64)
+    contrasts = torch.tensor([[0.0, 0.2], [0.0, 0.8], [0.0, -1.0]])
+    # The gamma lies within a factor e of 1, nearly always.
+    found = np.array([float(synthetic_image(labels, contrasts, generator(n), PLAIN).mean()) for n in range(200)])
+    assert 0.15 < np.mean(found < 0.35) < 0.6 and 0.2 < np.mean(found > 0.7) < 0.7
+    assert ((found > 0.4) & (found < 0.65)).any(), "drawn freely"
 
 
 def test_contrasts_vary_and_the_seed_decides():
     labels = torch.randint(0, 5, (6, 6, 6), generator=generator()).repeat_interleave(4, 0)
     labels = labels.repeat_interleave(4, 1).repeat_interleave(4, 2)
-    reference = torch.full((5,), -1.0)
-    images = [synthetic_image(labels, reference, generator(seed)) for seed in range(40)]
-    assert torch.equal(images[3], synthetic_image(labels, reference, generator(3)))
+    contrasts = torch.full((1, 5), -1.0)
+    images = [synthetic_image(labels, contrasts, generator(seed)) for seed in range(40)]
+    assert torch.equal(images[3], synthetic_image(labels, contrasts, generator(3)))
     brighter = [float(i[labels == 1].mean() > i[labels == 2].mean()) for i in images]
     assert 0.2 < np.mean(brighter) < 0.8
     assert all(torch.isfinite(i).all() for i in images)
 
 
-def test_shells_lie_about_the_brain_in_their_order():
-    from scipy.ndimage import distance_transform_edt
+def test_smoothed_is_a_gaussian_along_the_axes_asked_for():
+    from scipy.ndimage import gaussian_filter
 
-    k, j, i = np.indices((60, 60, 60)) - 29.5
-    radius = np.sqrt(k**2 + j**2 + i**2)
-    distance = torch.from_numpy(distance_transform_edt(radius > 15).astype(np.float32))
-    layers = shells(distance, generator(1), 7).numpy()
-    assert (layers[radius <= 15] == 0).all() and (layers[radius > 46] == 0).all()
-    assert set(np.unique(layers)) <= {0, 7, 8, 9, 10} and {8, 9, 10} <= set(np.unique(layers))
-    means = [radius[layers == n].mean() for n in (8, 9, 10)]
-    assert means == sorted(means)
+    image = torch.rand((20, 24, 28), generator=generator(2))
+    for sigmas in ((0.8, 0.0, 1.7), (0.4, 2.0, 0.6)):
+        wanted = gaussian_filter(image.double().numpy(), sigmas, mode="nearest", truncate=3)
+        np.testing.assert_allclose(smoothed(image, sigmas).numpy(), wanted, atol=0.015)
+
+
+def test_patches_are_smooth_and_of_the_share_asked_for():
+    found = [patches((48, 40, 44), generator(n), 8, 0.2).numpy() for n in range(8)]
+    assert np.mean(found) == pytest.approx(0.2, abs=0.02)
+    along = np.mean([(f[1:] != f[:-1]).mean() for f in found])
+    assert 0 < along < 0.25 * 2 * 0.2 * 0.8, "far fewer changes than independent voxels have"
