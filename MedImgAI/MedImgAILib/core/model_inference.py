@@ -29,6 +29,8 @@ class Inference:
     threshold : float
     largest : tuple of int
         Labels of which only the largest connected part is kept.
+    mirrored : tuple of "i", "j" and "k"
+        Axes along which the image is mirrored too; the mean of the answers to all combinations decides.
     dimensions : 2 or 3
         2: the network takes the slices one by one.
     """
@@ -41,6 +43,7 @@ class Inference:
     dimensions: int = 3
     channels: tuple[int, ...] | None = None
     largest: tuple[int, ...] = ()
+    mirrored: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, node: Node) -> Inference:
@@ -60,6 +63,7 @@ class Inference:
         )
         dimensions = node.integer("dimensions", 2, cls.dimensions)
         channels, largest = node.take("channels", list, None), node.take("largest", list, [])
+        mirrored = node.take("mirrored", list, [])
         node.end()
         if channels is not None:
             if not channels or not all(type(c) is int and 0 <= c < 1000 for c in channels):
@@ -67,18 +71,20 @@ class Inference:
             channels = tuple(channels)
         if not all(type(n) is int and n > 0 for n in largest):
             node.fail("largest", "a list of labels is needed")
+        if not all(axis in ("i", "j", "k") for axis in mirrored) or len(set(mirrored)) < len(mirrored):
+            node.fail("mirrored", 'some of "i", "j" and "k" are needed, each once')
         if not 0 <= overlap < 1:
             node.fail("overlap", "a share of at least 0 and less than 1 is needed")
         if not 0 < threshold < 1:
             node.fail("threshold", "a probability between 0 and 1 is needed")
         if dimensions > 3 or (dimensions == 2 and window and window[2] != 1):
             node.fail("dimensions", "2 (with windows of one slice) or 3 is needed")
-        return cls(mode, window, overlap, activation, threshold, dimensions, channels, tuple(largest))
+        return cls(mode, window, overlap, activation, threshold, dimensions, channels, tuple(largest), tuple(mirrored))
 
     def to_json(self) -> dict:
         """The object of ``model.json``; empty if all is as by default."""
         given = {k: v for k, v in vars(self).items() if v != getattr(type(self), k)}
-        for name in ("window", "channels", "largest"):
+        for name in ("window", "channels", "largest", "mirrored"):
             if name in given:
                 given[name] = list(given[name])
         return given

@@ -186,6 +186,7 @@ def _infer(package: ModelPackage, array, parameters, context, probabilities=Fals
 
     from ..core.model_networks import combined
     from .sliding_window import Plan, infer
+    from .variations import mirrored
 
     rules = package.card.inference
     window = None
@@ -206,7 +207,9 @@ def _infer(package: ModelPackage, array, parameters, context, probabilities=Fals
         cpu_bfloat16=parameters.cpu_bfloat16, activation=rules.activation, threshold=rules.threshold,
         entropy=parameters.uncertainty, probabilities=probabilities, dimensions=rules.dimensions,
         empty_value=float(array.min()) if parameters.skip_empty and rules.mode == "sliding_window" else None,
-        variations=chosen_variations(
+        variations=mirrored(rules.mirrored)
+        if parameters.variation == "none"
+        else chosen_variations(
             parameters.variation, parameters.passes, networks, extents, rules.dimensions, context.seed, context
         ),
     )  # fmt: skip

@@ -55,6 +55,13 @@ class Variation:
         return torch.flip(values, axes) if axes else values
 
 
+def mirrored(axes) -> tuple[Variation, ...]:
+    """The plain variation and those of all combinations of mirrored axes ("i", "j", "k")."""
+    places = sorted("kji".index(a) for a in axes)
+    picked = product((False, True), repeat=len(places))
+    return tuple(Variation(tuple(a for a, on in zip(places, which) if on)) for which in picked)
+
+
 def variations(kind: str, count: int, window, dimensions: int = 3, seed: int = 0) -> list[Variation]:
     """Up to ``count`` variations, the plain one first.
 

@@ -52,7 +52,15 @@ class Summary:
 
 
 def model_card(
-    name: str, task: str, plan: Plan, patch, architecture: str, arguments: dict, segments, summary: Summary
+    name: str,
+    task: str,
+    plan: Plan,
+    patch,
+    architecture: str,
+    arguments: dict,
+    segments,
+    summary: Summary,
+    mirrored=(),
 ) -> ModelCard:
     """The card; see :class:`Summary`.
 
@@ -61,11 +69,16 @@ def model_card(
     task : "segmentation" or "classification"
     segments : sequence of Segment or str
         In the order of the network's channels (for segmentation without the background).
+    mirrored : sequence of "i", "j", "k"
+        Axes along which the image is mirrored too when the package is applied.
     """
     kind = "segmentation" if task == "segmentation" else "classes"
     window = tuple(int(n) for n in patch[::-1])
     mode = "sliding_window" if task == "segmentation" else "whole"
-    inference = Inference(mode=mode, window=window if mode == "sliding_window" else None, dimensions=plan.dimensions)
+    inference = Inference(
+        mode=mode, window=window if mode == "sliding_window" else None, dimensions=plan.dimensions,
+        mirrored=tuple(mirrored),
+    )  # fmt: skip
     return ModelCard(
         id=identifier(name),
         version="1.0.0",

@@ -10,6 +10,7 @@ import numpy as np
 from ..core import Context, InputError
 from ..networks.sliding_window import Plan as WindowPlan
 from ..networks.sliding_window import infer
+from ..networks.variations import mirrored as mirrored_variations
 from .augmentation import Augmentation
 from .batches import PatchBatches
 from .cache import Preparation, PreparedCase
@@ -115,9 +116,10 @@ def batches(cases, network: str, plan: Plan, patch, parameters, context, flips, 
     )  # fmt: skip
 
 
-def found_labels(network, case: PreparedCase, plan: Plan, patch, device: str) -> np.ndarray:
-    """(K, J, I) labels on the prepared grid."""
-    window = WindowPlan(tuple(patch), OVERLAP, dimensions=plan.dimensions)
+def found_labels(network, case: PreparedCase, plan: Plan, patch, device: str, mirrored=()) -> np.ndarray:
+    """(K, J, I) labels on the prepared grid, as the model package will find them."""
+    passes = mirrored_variations(mirrored)
+    window = WindowPlan(tuple(patch), OVERLAP, dimensions=plan.dimensions, variations=passes)
     return infer(network, np.ascontiguousarray(case.image), window, Context(device), device).labels
 
 
@@ -132,13 +134,13 @@ def dice_of(found: np.ndarray, truth: np.ndarray, segments: int) -> np.ndarray:
     return result
 
 
-def validation(cases, preparation: Preparation, plan: Plan, patch, names, device: str, most: int = 8):
+def validation(cases, preparation: Preparation, plan: Plan, patch, names, device: str, mirrored=(), most: int = 8):
     """A function that judges a network during training, on at most ``most`` cases and on the prepared grid."""
     chosen = cases[:: max(1, -(-len(cases) // most))]
 
     def validate(network) -> dict:
         dice = np.stack([
-            dice_of(found_labels(network, case, plan, patch, device), case.labels, len(names))
+            dice_of(found_labels(network, case, plan, patch, device, mirrored), case.labels, len(names))
             for case in map(preparation.loaded, chosen)
         ])  # fmt: skip
         means = _mean(dice)
@@ -148,7 +150,9 @@ def validation(cases, preparation: Preparation, plan: Plan, patch, names, device
     return validate
 
 
-def judge(network, cases, preparation: Preparation, plan: Plan, patch, device: str, context: Context) -> Judged:
+def judge(
+    network, cases, preparation: Preparation, plan: Plan, patch, device: str, context: Context, mirrored=()
+) -> Judged:
     """Dice of each case against its own label image, on that image's own grid."""
     import torch
 
@@ -156,7 +160,8 @@ def judge(network, cases, preparation: Preparation, plan: Plan, patch, device: s
     with torch.inference_mode():
         for number, case in enumerate(cases, start=1):
             context.progress(number / len(cases), f"Judging case {number} of {len(cases)}")
-            found = case.prepared.back(found_labels(network, preparation.loaded(case), plan, patch, device))
+            labels = found_labels(network, preparation.loaded(case), plan, patch, device, mirrored)
+            found = case.prepared.back(labels)
             rows.append(dice_of(found, preparation.truth(case.case, case.prepared.source), segments))
     return Judged(tuple(c.case for c in cases), np.array(rows).reshape(-1, segments))
 

@@ -59,6 +59,9 @@ class _Run:
         architecture = segmentation_network(
             parameters.network, self.plan, self.channels, len(self.names) + 1, parameters.size
         )
+        self.flips = parts.flips_allowed(self.segments, self.plan.dimensions, parameters.mirror)
+        axes = "kji"[3 - self.plan.dimensions :]
+        self.mirrored = tuple(a for a, may in zip(axes, self.flips) if may and parameters.ask_mirrored)
         self.choices = choices_of(parameters, context.seed, self.plan.batch, steps)
         if self.choices.start.package is not None:
             self._like(self.choices.start.package.card)
@@ -117,9 +120,8 @@ class _Run:
         parameters, context = self.parameters, self.context
         if not any(case.places for case in kept):
             raise InputError("No case to learn from has a labelled voxel; correct the label images or the split.")
-        flips = parts.flips_allowed(self.segments, self.plan.dimensions, parameters.mirror)
         batch = parts.batches(
-            kept, parameters.network, self.plan, self.patch, parameters, context, flips, self.preparation.loaded
+            kept, parameters.network, self.plan, self.patch, parameters, context, self.flips, self.preparation.loaded
         )
         weights = None
         if parameters.class_weights:
@@ -131,7 +133,9 @@ class _Run:
             scale = max(1.0, max(counts) / 5000)
             weights = effective_number_weights(np.array(counts) / scale)
         validate = (
-            parts.validation(out, self.preparation, self.plan, self.patch, self.names, self.device) if out else None
+            parts.validation(out, self.preparation, self.plan, self.patch, self.names, self.device, self.mirrored)
+            if out
+            else None
         )
         with context.part(0.0, 0.95) as part:
             trained = run_round(
@@ -149,7 +153,9 @@ class _Run:
             network.load_state_dict(trained.state)
             network = network.to(self.device).eval()
             with context.part(0.95, 1.0) as part:
-                judged = parts.judge(network, out, self.preparation, self.plan, self.patch, self.device, part)
+                judged = parts.judge(
+                    network, out, self.preparation, self.plan, self.patch, self.device, part, self.mirrored
+                )
         outcome.judged.append(self.team.agreed(judged and (judged.cases, judged.dice)))
 
     def _package(self, outcome: Outcome, ready) -> SimpleNamespace:
@@ -158,7 +164,7 @@ class _Run:
         summary, metrics = self._summary(outcome, ready)
         card = model_card(
             self.parameters.name, "segmentation", self.plan, self.patch, self.architecture, self.arguments,
-            self.segments, summary,
+            self.segments, summary, self.mirrored,
         )  # fmt: skip
         path = self.folder / "model"
         if self.team.leads and not path.exists():
@@ -167,7 +173,9 @@ class _Run:
         package = ModelPackage.load(path)
         if test and self.team.leads:
             network = package.network(self.device)
-            judged = parts.judge(network, test, self.preparation, self.plan, self.patch, self.device, self.context)
+            judged = parts.judge(
+                network, test, self.preparation, self.plan, self.patch, self.device, self.context, self.mirrored
+            )
             self.context.log(f"Mean Dice of the {len(test)} cases of the test part: {parts.mean_dice(judged.dice):.4f}")
         self.context.used_model(f"{card.id} {card.version}", package.card.weights_sha256)
         histories = [trained.history for trained in outcome.trained]

@@ -96,13 +96,18 @@ class TrainSegmentation(Task):
             minimum=0.0, maximum=100.0, advanced=True,
         ),
         ChoiceParameter(
-            "augmentation", "Augmentation", "full", "How much samples are changed at random.",
-            choices={"none": "None", "light": "Light", "full": "Full"},
+            "augmentation", "Augmentation", "full", "How much samples are changed at random; strong is for few cases.",
+            choices={"none": "None", "light": "Light", "full": "Full", "strong": "Strong, with bending"},
         ),
         ChoiceParameter(
             "mirror", "Mirror", "sides", "How samples are mirrored; never left and right if a segment's name says its "
             "side, and other ways only where anatomy has no fixed direction.",
             choices={"none": "Not", "sides": "Left and right", "all": "Along every axis"},
+        ),
+        BooleanParameter(
+            "ask_mirrored", "Ask mirrored", True, "Whether the model is asked about the mirrored image too, where "
+            "samples are mirrored, and the mean decides: more accurate, but twice as long for each axis.",
+            advanced=True,
         ),
         *options.FINE_TUNING,
         *options.ORIGIN,
