@@ -1,6 +1,7 @@
 """Spacing, patch, batch, intensity rule and depth of the network from the data, after nnU-Net (Isensee et al. 2021).
 
-The rules are the paper's; the size of a patch also depends on the device, because a processor is much slower.
+The rules are the paper's; the size of a patch and how far it is padded also depend on the device, because a processor
+is much slower.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from ..core.model_intensity import Intensity
 _ANISOTROPIC = 3.0
 _LEAST_FEATURE_MAP = 4
 _MOST_LEVELS = 6
+_LEAST_LEVELS = 3
+_MOST_PADDING = {"cpu": 1.25, "other": float("inf")}
+"""By which factor the extents that the deepest level needs may enlarge a patch before that level is left out."""
 PATCH_VOXELS = {"cpu": (48**3, 256**2), "other": (128**3, 512**2)}
 """Most voxels of a patch in three and in two dimensions."""
 _BATCH_VOXELS = {"cpu": (2 * 48**3, 4 * 256**2), "other": (2 * 128**3, 12 * 512**2)}
@@ -132,7 +136,7 @@ def plan_patches(facts: list[list[ImageFacts]], names, modalities, device: str =
     key = ("cpu", "other")[place]
     budget = PATCH_VOXELS[key][0 if dimensions == 3 else 1]
     axes = slice(None) if dimensions == 3 else slice(1, None)
-    patch, strides, kernels = _topology(shape[axes], target[axes], budget)
+    patch, strides, kernels = _topology(shape[axes], target[axes], budget, _MOST_PADDING[key])
     whole = (1, *patch) if dimensions == 2 else tuple(patch)
     batch = int(np.clip(_BATCH_VOXELS[key][0 if dimensions == 3 else 1] // np.prod(patch), 2, 16))
     total = np.prod(shape) * len(facts)
@@ -197,11 +201,12 @@ def _target_spacing(spacings, shapes) -> np.ndarray:
     return target
 
 
-def _topology(shape, spacing, budget: float):
+def _topology(shape, spacing, budget: float, most_padding: float):
     """Patch, strides and kernels of each level.
 
     A level halves the axes that still have at least twice the least feature map and whose spacing is less than twice
-    the smallest; a kernel is 1 along an axis while its spacing is more than twice the smallest.
+    the smallest; a kernel is 1 along an axis while its spacing is more than twice the smallest. A level for whose
+    sake a patch would be padded to more than ``most_padding`` times its voxels is left out.
     """
     shape, spacing = np.array(shape, float), np.array(spacing, float)
     patch = shape.copy()
@@ -220,6 +225,11 @@ def _topology(shape, spacing, budget: float):
         stride = np.where(may, 2, 1)
         strides.append(tuple(int(s) for s in stride))
         size, voxel = np.ceil(size / stride), voxel * stride
-    divisor = np.prod(np.array(strides), axis=0)
-    patch = np.maximum(1, np.ceil(np.round(patch) / divisor)) * divisor
-    return tuple(int(n) for n in patch), tuple(strides), tuple(kernels)
+    patch = np.maximum(1, np.round(patch))
+    while True:
+        divisor = np.prod(np.array(strides), axis=0)
+        padded = np.ceil(patch / divisor) * divisor
+        if len(strides) <= _LEAST_LEVELS or np.prod(padded) <= most_padding * np.prod(patch):
+            break
+        strides.pop(), kernels.pop()
+    return tuple(int(n) for n in padded), tuple(strides), tuple(kernels)

@@ -19,10 +19,13 @@ def facts(shape, spacing, values=(0.0, 100.0), low=0.0, high=100.0, integer8=Fal
 
 
 def test_plan_of_the_hippocampus_is_nnunets():
-    """nnU-Net's published plan of Task04: patch 40×56×40 at 1 mm, three halvings."""
-    plan = plan_patches([facts((36, 50, 35), (1.0, 1.0, 1.0))] * 40, ["T1"], ["MR"])
+    """nnU-Net's published plan of Task04: patch 40×56×40 at 1 mm, three halvings; a processor saves the padding."""
+    crops = [facts((36, 50, 35), (1.0, 1.0, 1.0))] * 40
+    plan = plan_patches(crops, ["T1"], ["MR"], "cuda")
     assert sorted(plan.patch) == [40, 40, 56] and plan.strides == ((1, 1, 1),) + ((2, 2, 2),) * 3
     assert plan.inputs[0].spacing_mm == (1.0, 1.0, 1.0) and plan.inputs[0].intensity.rule == "z_score"
+    lean = plan_patches(crops, ["T1"], ["MR"], "cpu")
+    assert lean.patch == (36, 52, 36) and lean.strides == plan.strides[:3] and len(lean.kernels) == 3
 
 
 def test_thick_slices_are_not_halved_first_and_keep_their_finest_spacing():
