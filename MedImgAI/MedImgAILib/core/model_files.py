@@ -1,7 +1,9 @@
-"""Networks that come as one file with their own graph: ONNX, which is data, and TorchScript, which can run code.
+"""Models that come as one file: graphs in ONNX, which is data, TorchScript, which can run code, and plain numbers.
 
 A package of such a network has the class ``file.onnx`` or ``file.torchscript`` and the file :data:`FILES` instead of
-``weights.safetensors``. Further files of an ONNX network stand in the card's arguments, ``{"data": {name: SHA-256}}``.
+``weights.safetensors``. A classifier of features (``file.features``) is JSON of names and numbers, which the task that
+measures the features reads by itself (classify/feature_model.py). Further files of an ONNX network stand in the card's
+arguments, ``{"data": {name: SHA-256}}``.
 """
 
 from __future__ import annotations
@@ -15,9 +17,9 @@ from pathlib import Path
 from .errors import MissingPackageError, ModelError, ResourceError
 from .model_onnx import check_onnx
 
-ONNX, TORCHSCRIPT = "file.onnx", "file.torchscript"
-FILES = {ONNX: "network.onnx", TORCHSCRIPT: "network.ts"}
-REQUIREMENTS = {ONNX: ("onnxruntime>=1.17",), TORCHSCRIPT: ("torch>=2.2",)}
+ONNX, TORCHSCRIPT, FEATURES = "file.onnx", "file.torchscript", "file.features"
+FILES = {ONNX: "network.onnx", TORCHSCRIPT: "network.ts", FEATURES: "features.json"}
+REQUIREMENTS = {ONNX: ("onnxruntime>=1.17",), TORCHSCRIPT: ("torch>=2.2",), FEATURES: ()}
 
 
 def sha256_of(path: Path | str) -> str:
@@ -73,10 +75,14 @@ def load_file(card, folder: Path, device: str, trusted: bool):
     ResourceError
         If it could run code and is not ``trusted``.
     ModelError
-        If it changed meanwhile or cannot be loaded.
+        If it changed meanwhile, cannot be loaded or takes no images.
     MissingPackageError
     """
     check_file(card, folder)
+    if card.architecture == FEATURES:
+        raise ModelError(
+            f"The model '{card.title}' takes measured features, not images; use it in the task that its card names."
+        )
     missing = [r for r in REQUIREMENTS[card.architecture] if importlib.util.find_spec(r.partition(">")[0]) is None]
     if missing:
         raise MissingPackageError(

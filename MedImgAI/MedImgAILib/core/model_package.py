@@ -18,7 +18,7 @@ from pathlib import Path
 
 from .errors import MissingPackageError, ModelError, OutputError
 from .model_card import ModelCard
-from .model_files import FILES, TORCHSCRIPT, check_file, data_files, load_file, sha256_of
+from .model_files import FILES, ONNX, TORCHSCRIPT, check_file, data_files, load_file, sha256_of
 from .model_json import check_plain
 from .model_networks import build, check_network, combined
 from .model_onnx import check_onnx
@@ -191,7 +191,7 @@ def _store_file(draft: Path, card: ModelCard, source) -> ModelCard:
     source = Path(source)
     shutil.copyfile(source, draft / FILES[card.architecture])
     data = {}
-    if card.architecture != TORCHSCRIPT:
+    if card.architecture == ONNX:
         for name in sorted(check_onnx(source).files):
             shutil.copyfile(source.parent / name, draft / name)
             data[name] = sha256_of(draft / name)

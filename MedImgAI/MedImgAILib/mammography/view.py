@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..core import InputError, Volume
+from ..core import Volume
 from . import anatomy, suspicion
 from .picture import Picture, enlarged, picture_of, reduced
+from .plausibility import check_breast, shows_implant
+from .sorting import side_by_hanging
 
 VIEWS = {
     "left_cc": "Left CC", "left_mlo": "Left MLO", "right_cc": "Right CC", "right_mlo": "Right MLO",
@@ -47,11 +49,6 @@ def density_class(dense_percent: float) -> str:
     return next(letter for limit, letter in DENSITY_CLASSES if dense_percent < limit)
 
 
-def side_by_hanging(picture: Picture) -> str:
-    """ "left" or "right": hung the usual way, a left breast has its chest wall on the left."""
-    return "right" if picture.wall_was_right else "left"
-
-
 def projection_by_shape(breast: np.ndarray) -> str:
     """ "mlo" where the breast is wide at the upper border, as with the muscle in the picture, else "cc"."""
     return "mlo" if anatomy.top_share(breast) > OBLIQUE_TOP_SHARE else "cc"
@@ -79,12 +76,7 @@ def examine(name: str, volume: Volume, pixel_mm: float, threshold: float, contex
     factor = max(1, round(WORKING_MM / picture.pixel_mm))
     small, small_mm = reduced(picture.array, factor), factor * picture.pixel_mm
     whole = anatomy.breast_mask(small, small_mm)
-    area_cm2 = whole.sum() * small_mm**2 / 100
-    if not 5 < area_cm2 < 1500:
-        raise InputError(
-            f"{volume.label}: the bright region has {area_cm2:.0f} cm², which is no breast; check the image and the "
-            "size of its pixels."
-        )
+    check_breast(volume.label, whole, small_mm, context)
     _warn_of_hanging(name, volume, picture, whole, context)
     context.progress(0.2, f"{VIEWS[name]}: muscle")
     muscle = np.zeros_like(whole)
@@ -93,6 +85,7 @@ def examine(name: str, volume: Volume, pixel_mm: float, threshold: float, contex
         if not muscle.any():
             context.warn(f"No pectoral muscle stands out in {volume.in_sentence}; it may be counted as dense tissue.")
     breast = whole & ~muscle
+    _warn_of_header(volume, small, breast, small_mm, context)
     context.progress(0.4, f"{VIEWS[name]}: dense tissue")
     dense = anatomy.dense_tissue(small, breast, small_mm)
     context.progress(0.5, f"{VIEWS[name]}: masses")
@@ -125,6 +118,15 @@ def _warn_of_hanging(name, volume, picture, breast, context):
     shown = projection_by_shape(breast)
     if shown != projection:
         context.warn(f"{volume.label} was given as {VIEWS[name]}, but looks like a {shown.upper()} view.")
+
+
+def _warn_of_header(volume, image, breast, pixel_mm, context):
+    header = volume.provenance.get("dicom", {}).get("mammography", {})
+    if header.get("implant") or shows_implant(image, breast, pixel_mm):
+        context.warn(
+            f"There seems to be an implant in {volume.in_sentence}: its density, suspicion and probability mean "
+            "nothing."
+        )
 
 
 def _spots(picture: Picture, breast: np.ndarray, factor: int, context) -> np.ndarray:

@@ -106,7 +106,6 @@ def test_bad_mammograms_are_refused_in_one_sentence():
     broken[5, 5] = np.nan
     cases = {
         "several slices": stack,
-        "bright ground": volume_of(image.max() - image),
         "same everywhere": volume_of(np.ones_like(image)),
         "too small": volume_of(image[:50, :50]),
         "NaN": volume_of(broken),
@@ -120,7 +119,7 @@ def test_bad_mammograms_are_refused_in_one_sentence():
 
 
 def test_an_impossible_pixel_size_is_told():
-    image, _ = drawn((900, 500), mass=(400, 120))
+    image = np.repeat(drawn((900, 500), mass=(400, 120))[0], 2, axis=0)
     context = Listening()
     picture = picture_of(volume_of(image, pixel_mm=1.0), 0.0, context)
     assert picture.pixel_mm == 0.07 and any("0.07 mm are assumed" in m for m in context.messages)

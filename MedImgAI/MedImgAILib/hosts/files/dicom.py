@@ -84,6 +84,10 @@ def _about(header, path: Path) -> dict:
         "series_uid": str(header.SeriesInstanceUID),
         "frame_of_reference_uid": str(header.get("FrameOfReferenceUID") or ""),
     }
+    if modality == "MG":
+        from ...mammography.sorting import header_facts
+
+        identity["mammography"] = header_facts(header)
     units = "Gy" if modality == "RTDOSE" and header.get("DoseUnits") == "GY" else units
     name = str(header.get("SeriesDescription") or "").strip() or stem_of(path)
     return {"name": name, "units": units, "display": _display(header), "provenance": {"dicom": identity}}

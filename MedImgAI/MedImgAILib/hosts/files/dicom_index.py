@@ -20,7 +20,8 @@ _TAGS = [
     "RescaleSlope", "RescaleIntercept", "RescaleType", "Units", "WindowCenter", "WindowWidth", "FrameTime",
     "TemporalPositionIdentifier", "TriggerTime", "EchoTime", "DiffusionBValue", "AcquisitionNumber",
     "GridFrameOffsetVector", "DoseGridScaling", "DoseUnits", "SharedFunctionalGroupsSequence",
-    "PerFrameFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence", "ImageLaterality", "Laterality", "ViewPosition", "PresentationIntentType",
+    "BreastImplantPresent",
 ]  # fmt: skip
 TEMPORAL = {
     "TemporalPositionIdentifier": ("time point", ""),
