@@ -3,51 +3,28 @@
 import hashlib
 import json
 import os
-import stat
 import struct
-import zipfile
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from MedImgAILib.core.data import Segment
 from MedImgAILib.core.errors import MissingPackageError, ModelError, OutputError
-from MedImgAILib.core.model_archive import unpack_archive
-from MedImgAILib.core.model_card import ModelCard, ModelInput, ModelOutput
 from MedImgAILib.core.model_intensity import Intensity
 from MedImgAILib.core.model_package import CARD, WEIGHTS, ModelPackage
-from MedImgAILib.core.terminology import BRAIN
+from model_testing import CARD_VALUES, edge_filter, random_state
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("safetensors")
 
-CARD_VALUES = ModelCard(
-    id="edge_filter",
-    version="1.0.0",
-    title="Edge filter",
-    task="segmentation",
-    inputs=(ModelInput("image", "CT", 1, (1.0, 1.0, 2.5), "RAS", Intensity("range", lower=-1000, upper=400)),),
-    outputs=(ModelOutput("mask", "segmentation", (Segment("Brain", 1, (1.0, 0.5, 0.0), BRAIN),)),),
-    architecture="torch.Conv3d",
-    arguments={"in_channels": 1, "out_channels": 2, "kernel_size": 3},
-    license="Apache-2.0",
-    citation="Nobody 2024",
-    training_data="Random numbers.",
-    metrics={"dice": 0.5},
-    intended_use="Tests.",
-    limits="Everything.",
-)
-
 
 @pytest.fixture
 def state():
-    torch.manual_seed(1)
-    return torch.nn.Conv3d(1, 2, 3).state_dict()
+    return random_state()
 
 
 @pytest.fixture
-def folder(tmp_path, state):
-    return ModelPackage.create(tmp_path / "edge_filter", CARD_VALUES, state).folder
+def folder(tmp_path):
+    return edge_filter(tmp_path)
 
 
 def _edit(folder, change):
@@ -320,90 +297,6 @@ def test_a_bad_card_is_not_written(tmp_path, state):
     with pytest.raises(OutputError, match="cannot be written"):
         ModelPackage.create(tmp_path / "absent" / "new", CARD_VALUES, state)
     assert list(tmp_path.iterdir()) == []
-
-
-# Archives
-
-
-def _zip(path, entries, **options):
-    with zipfile.ZipFile(path, "w", **options) as archive:
-        for name, content in entries:
-            archive.writestr(name, content)
-    return path
-
-
-def _entries(folder, prefix=""):
-    return [(prefix + p.name, p.read_bytes()) for p in folder.iterdir()]
-
-
-@pytest.mark.parametrize("prefix", ["", "edge_filter/"])
-def test_archive_round_trip(folder, tmp_path, prefix):
-    archive = _zip(tmp_path / "a.zip", _entries(folder, prefix))
-    package = unpack_archive(archive, tmp_path / "out")
-    assert package.card == ModelPackage.load(folder).card
-
-
-def _link(name, target):
-    info = zipfile.ZipInfo(name)
-    info.external_attr = (stat.S_IFLNK | 0o777) << 16
-    return info, target
-
-
-@pytest.mark.parametrize(
-    "bad",
-    [
-        ("../evil.txt", b"x"),
-        ("/tmp/medimgai_evil.txt", b"x"),
-        ("a/../../evil.txt", b"x"),
-        ("..\\evil.txt", b"x"),
-        ("C:evil.txt", b"x"),
-        ("sub/evil.txt", b"x"),
-        ("MODEL.JSON", b"{}"),
-        ("evil.py", b"raise SystemExit"),
-        _link("link.txt", "/etc/passwd"),
-        ("bomb.txt", b"\0" * 50_000_000),
-    ],
-    ids=lambda bad: str(getattr(bad[0], "filename", bad[0])),
-)
-def test_bad_archives(folder, tmp_path, bad):
-    archive = _zip(tmp_path / "a.zip", [*_entries(folder), bad], compression=zipfile.ZIP_DEFLATED)
-    before = sorted(str(p) for p in tmp_path.rglob("*"))
-    with pytest.raises(ModelError):
-        unpack_archive(archive, tmp_path / "out")
-    assert sorted(str(p) for p in tmp_path.rglob("*")) == before
-    assert not os.path.exists("/tmp/medimgai_evil.txt") and not (tmp_path.parent / "evil.txt").exists()
-
-
-def test_archive_that_lies_about_sizes(folder, tmp_path):
-    archive = _zip(tmp_path / "a.zip", _entries(folder), compression=zipfile.ZIP_DEFLATED)
-    content = archive.read_bytes()
-    at = content.rindex(b"PK\x01\x02")
-    archive.write_bytes(content[: at + 24] + struct.pack("<I", 5) + content[at + 28 :])
-    with pytest.raises(ModelError):
-        unpack_archive(archive, tmp_path / "out")
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.zip", folder.name]
-
-
-def test_archives_that_are_too_large_or_damaged(folder, tmp_path):
-    archive = _zip(tmp_path / "a.zip", _entries(folder))
-    with pytest.raises(ModelError, match="not plausible"):
-        unpack_archive(archive, tmp_path / "out", most_bytes=100)
-    many = _zip(tmp_path / "many.zip", [(f"{n}.txt", b"") for n in range(101)])
-    with pytest.raises(ModelError, match="holds 101 files"):
-        unpack_archive(many, tmp_path / "out")
-    for cut in (0, 10, archive.stat().st_size // 2, archive.stat().st_size - 5):
-        (tmp_path / "cut.zip").write_bytes(archive.read_bytes()[:cut])
-        with pytest.raises(ModelError):
-            unpack_archive(tmp_path / "cut.zip", tmp_path / "out")
-    with pytest.raises(ModelError, match="no file"):
-        unpack_archive(tmp_path / "absent.zip", tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-
-
-def test_archive_into_a_folder_in_use(folder, tmp_path):
-    archive = _zip(tmp_path / "a.zip", _entries(folder))
-    with pytest.raises(OutputError, match="exists already"):
-        unpack_archive(archive, folder)
 
 
 # Intensity
