@@ -12,7 +12,7 @@ from ..core.model_card import ModelCard
 from ..core.model_package import ModelPackage
 from ..core.resampling import resample_volume
 from ..networks.installed import find_package
-from ..networks.preparation import Prepared, prepare_all
+from ..networks.preparation import Prepared, prepare_all, storage_order
 from .diagnosis import Diagnosis, load_diagnosis
 from .picture import as_picture, picture_order
 
@@ -75,7 +75,7 @@ class Classifier:
         elif self.diagnosis.classes != self.classes:
             raise ModelError(f"The calibration of '{self.card.title}' is for other classes than its card names.")
 
-    def cases(self, images) -> list[tuple[str, list]]:
+    def cases(self, images, context: Context | None = None) -> list[tuple[str, list]]:
         """Groups of images that the network takes together: one, or one for each view.
 
         Raises
@@ -88,7 +88,25 @@ class Classifier:
             return [(image.name or f"image {n}", [image]) for n, image in enumerate(images, start=1)]
         from ..networks.network_task import match_inputs
 
-        return [(images[0].name or "image", match_inputs(images, self.card))]
+        return [(images[0].name or "image", match_inputs(images, self.card, context))]
+
+    def pictures(self, name: str, images) -> list[tuple[str, list]]:
+        """What is prepared by itself: the slices of volumes for a network of single pictures, else the whole.
+
+        Raises
+        ------
+        InputError
+            If the images of one case have different numbers of slices.
+        """
+        wanted = self.card.inputs
+        single = self.card.inference.dimensions == 2 and all(w.size is not None and w.size[2] == 1 for w in wanted)
+        if not single or all(is_picture(i, w) for i, w in zip(images, wanted)):
+            return [(name, list(images))]
+        stored = [i.reordered(*storage_order(i.geometry, w.orientation)) for i, w in zip(images, wanted)]
+        counts = {i.geometry.shape[0] for i in stored}
+        if len(counts) > 1:
+            raise InputError(f"The images of '{name}' have different numbers of slices; they must have the same.")
+        return [(f"{name}, slice {k + 1}", [slice_of(i, k) for i in stored]) for k in range(counts.pop())]
 
     def prepared(self, images, context: Context) -> list[Prepared]:
         """The images of one view as the network wants them."""
@@ -117,13 +135,14 @@ class Classifier:
             Whether progress is left to the caller.
         """
         instances, owners = [], []
-        groups = self.cases(images)
+        groups = self.cases(images, context)
         for number, (name, group) in enumerate(groups):
             if not quiet:
                 context.progress(number / len(groups), f"Preparing {name}")
-            found = self.instances(name, self.prepared(group, context))
-            instances += found
-            owners += [name] * len(found)
+            before = len(instances)
+            for label, images_of_it in self.pictures(name, group):
+                instances += self.instances(label, self.prepared(images_of_it, context))
+            owners += [name] * (len(instances) - before)
         return instances, owners
 
     def scores(self, samples, check=None) -> tuple[np.ndarray, np.ndarray]:
@@ -170,6 +189,12 @@ def prepared_images(images, wanted, context: Context, pictures: bool = True) -> 
     given = [as_picture(i) if pictures and is_picture(i, w) else i for i, w in zip(images, wanted)]
     # What prepares an image reports its own progress, which is no share of the caller's.
     return prepare_all([smoothed(i, w) for i, w in zip(given, wanted)], wanted, Context(context.device, context.seed))
+
+
+def slice_of(volume: Volume, k: int) -> Volume:
+    """One slice of a volume, in its place."""
+    grid = volume.geometry.cropped((k, 0, 0), (1, *volume.geometry.shape[1:]))
+    return Volume(volume.array[k : k + 1], grid, volume.name, volume.units)
 
 
 def is_picture(image: Volume, wanted) -> bool:

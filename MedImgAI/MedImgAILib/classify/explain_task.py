@@ -17,6 +17,8 @@ from ..core import (
     VolumePort,
 )
 from ..core.errors import listed
+from ..core.geometry import inverse_order, reorder_array
+from ..networks.preparation import storage_order
 from . import attribution
 from .classifier import Classifier, map_on_image
 from .model_task import MODEL, ModelTask
@@ -87,10 +89,11 @@ class ExplainClassification(ModelTask):
 
     def run(self, inputs, parameters, context):
         classifier, _ = self.opened(inputs, parameters, context)
-        name, images = classifier.cases(inputs.images)[0]
+        name, images = classifier.cases(inputs.images, context)[0]
         with context.part(0.0, 0.1):
-            prepared = classifier.prepared(images, context)
-        instances = classifier.instances(name, prepared)
+            parts = classifier.pictures(name, images)
+            prepared = [classifier.prepared(group, context) for _, group in parts]
+        instances = [i for (label, _), p in zip(parts, prepared) for i in classifier.instances(label, p)]
         scores, _ = classifier.scores([i.sample for i in instances])
         target = _target(parameters.target, classifier, scores)
         if any(not hasattr(n, "named_modules") for n in classifier.networks):
@@ -113,11 +116,11 @@ class ExplainClassification(ModelTask):
         three = values if values.ndim == 3 else values[:, None]
         image = images[0]
         title = f"{image.name} {attribution.METHODS[parameters.method]} {classifier.classes[target]}".strip()
-        saliency = map_on_image(three, prepared[0], image, title, context)
-        limit = float(np.abs(saliency.array).max()) or 1.0
+        array = _on_image(three, parts, prepared, image, classifier.card.inputs[0].orientation, context)
+        limit = float(np.abs(array).max()) or 1.0
         signed = parameters.method in _SIGNED
         display = Display(limit * (2 if signed else 1), 0.0 if signed else limit / 2, _COLORS)
-        saliency = image.with_array(saliency.array, name=title, display=display)
+        saliency = image.with_array(array, name=title, display=display)
         columns = dict(zip(("check", "value", "passed"), zip(*rows)))
         return {"saliency": saliency, "checks": Table({**columns, "value": np.array(columns["value"])}, "Checks")}
 
@@ -137,6 +140,18 @@ class ExplainClassification(ModelTask):
             if passed == "no":
                 context.warn("The map hardly depends on what the network has learnt; do not trust it.")
         return rows
+
+
+def _on_image(values, parts, prepared, image, orientation, context) -> np.ndarray:
+    """A map of what the network saw on the grid of the image, each slice in its place where they were seen apart."""
+    if len(parts) == 1:
+        return map_on_image(values, prepared[0][0], image, "", context).array
+    slices = [
+        map_on_image(values[k : k + 1], prepared[k][0], group[0], "", context).array
+        for k, (_, group) in enumerate(parts)
+    ]
+    order = storage_order(image.geometry, orientation)
+    return np.ascontiguousarray(reorder_array(np.concatenate(slices), *inverse_order(*order)))
 
 
 def _target(text: str, classifier: Classifier, scores) -> int:
