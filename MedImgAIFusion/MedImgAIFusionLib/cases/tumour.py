@@ -24,7 +24,11 @@ from ..model.training import infer
 from .exam import INPUTS, MODALITIES, PARAMETERS, given_images, prepare_exam
 from .tumour_regions import PARTS, TISSUES, RegionClassifier, nested, regions_of, tissue_table
 from .tumour_report import report_html
-from .tumour_train import REFERENCES, REGIONS, REQUIREMENTS
+from .tumour_rounds import alone_figure
+from .tumour_train import REFERENCES, REGIONS, REQUIREMENTS, metric_name
+
+LARGEST_SHARE = 25.0
+"""Per cent of the brain: larger tumours with their oedema are all but unknown (BraTS: up to about 350 mL)."""
 
 
 class BrainTumour(Task):
@@ -84,7 +88,7 @@ class BrainTumour(Task):
         unused = [name for name in exam.images if name not in known]
         notes = list(exam.notes)
         if missing:
-            notes.append(f"The network went without {', '.join(missing)}.")
+            notes.append(without(missing, [name for name in known if name in exam.images], card))
         if unused:
             notes.append(f"The network was not trained with {', '.join(unused)}, which it does not use.")
         context.used_model(f"{card.id} {card.version}", card.weights_sha256)
@@ -98,6 +102,11 @@ class BrainTumour(Task):
         labels = np.where(exam.brain, tissues.layers[0], 0).astype(np.uint8)
         regions = self._regions(parameters, known, case, shares)
         measures = measure(labels, exam.brain, reference.geometry.voxel_volume_mm3)
+        share = float(measures.columns["share of brain"][0])
+        if share > LARGEST_SHARE:
+            doubt = f"The outline takes {share:.0f} % of the brain, which no tumour does; do not believe it."
+            notes.insert(0, doubt)
+            context.warn(doubt)
         segmentation = nested(labels, reference.geometry, "Tumour")
         outputs = {
             "report": Text(report_html(exam, labels, measures, regions, notes, card), "Brain-tumour report"),
@@ -119,6 +128,17 @@ class BrainTumour(Task):
         classifier = RegionClassifier.from_json(path.read_text("utf-8"))
         found = regions_of(case.array, shares.argmax(0) > 0, case.geometry.spacing_kji)
         return tissue_table(classifier.probabilities(found.features))
+
+
+def without(missing, shown, card) -> str:
+    """What it means that images are missing, in a sentence or two."""
+    text = f"The network went without {', '.join(missing)}."
+    score = card.metrics.get(metric_name(alone_figure(shown[0]))) if len(shown) == 1 else None
+    if score is not None:
+        text += f" With {shown[0]} alone the whole tumour had a Dice of {score:.2f} in patients left out of training."
+    if not {"FLAIR", "T2"} & set(shown):
+        text += " Without FLAIR and T2 oedema is hardly seen."
+    return text
 
 
 def measure(labels: np.ndarray, brain: np.ndarray, voxel_mm3: float) -> Table:

@@ -16,7 +16,7 @@ from ..model.training import Settings, infer, train
 from .tumour_regions import PARTS, TISSUES, RegionClassifier, dice, majority, regions_of
 from .tumour_report import slice_html
 
-VERSION = 1
+VERSION = 2
 """Raised when what a round does changes, so that rounds kept before are not used."""
 
 
@@ -108,12 +108,18 @@ def learn(cases: list[Case], names, settings: Settings, context, curve: str):
 
 
 def judge(network, classifier: RegionClassifier, case: Case, names, context) -> Round:
-    """Dice of the parts, accuracy of the regions' tissue inside the true tumour, and pictures."""
-    with context.part(0.85, 1.0) as part:
+    """Dice of the parts and of the whole by each modality alone, accuracy of the regions' tissue, and pictures.
+
+    The regions are those of the true tumour.
+    """
+    with context.part(0.85, 0.95) as part:
         found = infer(network, case.array, part).argmax(0).astype(np.uint8)
     row: dict = {"case": case.name}
     for part_name, values in PARTS.items():
         row[f"Dice {part_name.lower()}"] = dice(np.isin(found, values), np.isin(case.labels, values))
+    for number, name in enumerate(names if len(names) > 1 else ()):
+        with context.part(0.95, 1.0) as part:
+            row[alone_figure(name)] = dice(_alone(network, case, number, part), case.labels > 0)
     regions = regions_of(case.array, case.labels > 0, case.geometry.spacing_kji)
     truth = majority(regions, case.labels)
     right = classifier.probabilities(regions.features).argmax(1) + 1 == truth
@@ -122,6 +128,20 @@ def judge(network, classifier: RegionClassifier, case: Case, names, context) -> 
     shares = [right[truth == t].mean() for t in np.unique(truth)]
     row["region balanced accuracy"] = float(np.mean(shares)) if shares else float("nan")
     return Round(row, pictures_of(case, names, found))
+
+
+def alone_figure(name: str) -> str:
+    """What the Dice of the whole tumour is called where this modality is the only one shown."""
+    return f"Dice whole tumour {name} alone"
+
+
+def _alone(network, case: Case, number: int, context) -> np.ndarray:
+    """(K, J, I) bool: the whole tumour by one modality; nothing where that is missing."""
+    array = np.full_like(case.array, np.nan)
+    array[number] = case.array[number]
+    if np.isnan(array[number]).any():
+        return np.zeros(case.labels.shape, bool)
+    return infer(network, array, context).argmax(0) > 0
 
 
 def pictures_of(case: Case, names, found: np.ndarray) -> list:

@@ -145,7 +145,7 @@ class TrainBrainTumour(Task):
         if parameters.leave_one_out:
             scores = {name: _mean(table.columns[name]) for name in table.columns if name not in ("case", "regions")}
             told += f"; figures are means of {table.rows} patients, each left out of its training"
-            metrics = {n.lower().replace(" ", "_"): round(v, 4) for n, v in scores.items() if np.isfinite(v)}
+            metrics = {metric_name(n): round(v, 4) for n, v in scores.items() if np.isfinite(v)}
         card = new_card(names, [""] * len(names), segments(), parameters.spacing_mm, settings, told, metrics)
         card = replace(card, id="brain-tumour", title="Brain tumour from " + ", ".join(names))
         ModelPackage.create(Path(parameters.model), card, network.state_dict(), {REGIONS: regions.to_json()})
@@ -160,6 +160,11 @@ def collect(parameters, names, context) -> list[Case]:
         labels = tissue_labels(patient.segmentation, parameters.whole, parameters.core, parameters.enhancing)
         cases.append(prepare(replace(patient, segmentation=labels), names, parameters.spacing_mm, TISSUES))
     return cases
+
+
+def metric_name(figure: str) -> str:
+    """Of a column of the table, as the model's card has it."""
+    return figure.lower().replace(" ", "_")
 
 
 def _column(values):

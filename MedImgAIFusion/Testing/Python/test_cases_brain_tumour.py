@@ -218,6 +218,16 @@ def test_learns_from_a_folder_and_finds_the_tumour_of_another_patient(tmp_path):
     assert f"{volume:.1f} mL" in report and "For research only" in report and report.count("<img") == 2
     alone = BrainTumour().execute({"flair": images["FLAIR"]}, {"model": str(tmp_path / "model")}, Context("cpu"))
     assert "went without T1c" in alone["report"].text and "t1c_brain" not in alone
+    small = images["FLAIR"].with_array(np.where(truth.layers[0] > 0, images["FLAIR"].array, 0), name="FLAIR")
+    warnings = []
+
+    class Listening(Context):
+        def warn(self, message):
+            warnings.append(message)
+
+    doubtful = BrainTumour().execute({"flair": small}, {"model": str(tmp_path / "model")}, Listening("cpu"))
+    share = doubtful["measures"].columns["share of brain"][0]
+    assert share > 25 and warnings[0].startswith(f"The outline takes {share:.0f} % of the brain")
     with pytest.raises(ParameterError, match="none of them was given"):
         BrainTumour().execute({"t2": images["FLAIR"]}, {"model": str(tmp_path / "model")}, Context("cpu"))
     with pytest.raises(ParameterError, match="exists already"):

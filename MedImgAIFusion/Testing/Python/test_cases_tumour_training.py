@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 from MedImgAIFusionLib.cases import tumour_rounds, tumour_train
+from MedImgAIFusionLib.cases.tumour import without
 from MedImgAIFusionLib.cases.tumour_example import example_folder
 from MedImgAIFusionLib.cases.tumour_report import validated
 from MedImgAIFusionLib.cases.tumour_train import TrainBrainTumour
@@ -107,9 +108,39 @@ def test_report_and_card_say_what_it_was_validated_on(whole, tmp_path):
     mean = np.mean(out["cases"].columns["region balanced accuracy"])
     assert card.metrics["region_balanced_accuracy"] == pytest.approx(mean, abs=1e-4)
     assert f"in {100 * mean:.0f} % of the blocks" in validated(card)
+    alone = out["cases"].columns["Dice whole tumour FLAIR alone"]
+    assert card.metrics["dice_whole_tumour_flair_alone"] == pytest.approx(np.mean(alone), abs=1e-4)
+    assert f"FLAIR alone the whole tumour had a Dice of {np.mean(alone):.2f}" in without(["T1c"], ["FLAIR"], card)
+    assert "oedema is hardly seen" in without(["FLAIR"], ["T1c"], card)
     assert "each left out of its training" in card.training_data
     with pytest.raises(ParameterError, match="nowhere does not exist"):
         train(tmp_path / "nowhere")
     unjudged = train(tmp_path, leave_one_out=False)
     assert "no estimates" in unjudged["summary"].text
     assert "was not validated" in validated(ModelPackage.load(tmp_path / "model").card)
+
+
+def test_one_modality_alone_is_what_the_network_says_of_it():
+    from types import SimpleNamespace
+
+    import torch
+
+    class Sees(torch.nn.Module):
+        """Tumour where the second modality is above 1; without it nothing."""
+
+        def forward(self, x):
+            score = torch.nan_to_num(x[:, 1:2], nan=-9.0) - 1
+            return torch.cat([torch.zeros_like(score), 50 * score, *[torch.full_like(score, -99.0)] * 2], 1)
+
+    rng = np.random.default_rng(0)
+    parameters = SimpleNamespace(**TrainBrainTumour().defaults() | {"data": str(example_folder())} | SHORT)
+    case = tumour_train.collect(parameters, ["T1c", "FLAIR"], Context("cpu"))[0]
+    case.array[1] = np.where(case.labels > 0, 2.0, rng.uniform(-1, 0.5, case.labels.shape))
+    row = tumour_rounds.judge(Sees(), _Calls(), case, ["T1c", "FLAIR"], Context("cpu")).row
+    assert row["Dice whole tumour"] == row["Dice whole tumour FLAIR alone"] == 1.0
+    assert row["Dice whole tumour T1c alone"] == 0.0
+
+
+class _Calls:
+    def probabilities(self, features):
+        return np.tile([1.0, 0.0, 0.0], (len(features), 1))
