@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import Barrier
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +47,7 @@ def prefetched(make: Callable, numbers, workers: int = 1, ahead: int = 2) -> Ite
     numbers, waiting = iter(numbers), deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="loading", initializer=_one_thread)
     try:
+        _start_all(pool, workers)
         for number in numbers:
             waiting.append(pool.submit(make, number))
             if len(waiting) > ahead:
@@ -56,8 +58,21 @@ def prefetched(make: Callable, numbers, workers: int = 1, ahead: int = 2) -> Ite
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+def _start_all(pool: ThreadPoolExecutor, workers: int):
+    """Start the threads now, and give threads that others start later the number of cores that they had before."""
+    import torch
+
+    cores = torch.get_num_threads()
+    together = Barrier(workers + 1)
+    for _ in range(workers):
+        pool.submit(together.wait)
+    together.wait()
+    torch.set_num_threads(cores)
+
+
 def _one_thread():
     """A loading thread shall not take the cores on which the network computes."""
     import torch
 
     torch.set_num_threads(1)
+    torch.get_num_threads()  # makes it this thread's own number; else its first operation takes the one set last

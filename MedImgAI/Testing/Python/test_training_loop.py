@@ -302,6 +302,22 @@ def test_batches_come_in_order_and_errors_at_their_turn():
     assert got == list(range(7))
 
 
+def test_loading_leaves_the_cores_to_others():
+    """A loading thread computes on one core, the one that trains and later ones on as many as before."""
+    from threading import Thread
+
+    seen, before = {}, torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        loading = list(prefetched(lambda n: torch.get_num_threads(), range(6), workers=2))
+        later = Thread(target=lambda: seen.update(later=torch.get_num_threads()))
+        later.start()
+        later.join()
+        assert set(loading) == {1} and torch.get_num_threads() == 3 and seen["later"] == 3
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_tensorboard_files(tmp_path):
     events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     done = run(tmp_path)
