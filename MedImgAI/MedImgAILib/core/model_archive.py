@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import lzma
 import re
 import stat
+import struct
 import zipfile
+import zlib
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from .errors import ModelError, OutputError
@@ -17,6 +22,41 @@ _MOST_RATIO = 200
 """Weights hardly shrink; what expands more than this is a bomb."""
 _FORBIDDEN = re.compile(r'[\x00-\x1f<>:"|?*\\]|[. ]$')
 """Characters that some system reads as more than a name."""
+
+
+_DAMAGES = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, NotImplementedError, RuntimeError,
+    ValueError,
+)  # fmt: skip
+"""What Python's reader raises where a file is damaged, encrypted or packed in a way that it does not know."""
+
+
+def is_archive(path: Path) -> bool:
+    """Whether a file is a ZIP file, be it a damaged one."""
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:
+        return True
+
+
+@contextmanager
+def opened(archive: Path):
+    """Within the block the ZIP file, open for reading.
+
+    Raises
+    ------
+    ModelError
+        If it is missing, or damaged in a place that is read within the block.
+    """
+    if not archive.is_file():
+        raise ModelError(f"There is no file {archive}.")
+    try:
+        with zipfile.ZipFile(archive) as file:
+            yield file
+    except (*_DAMAGES, OSError) as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # which is a place before the file's beginning
+            raise
+        raise ModelError(f"{archive} is not a ZIP file that can be read ({error}).") from error
 
 
 def unpack_archive(archive: Path | str, folder: Path | str, most_bytes: int = MOST_BYTES) -> ModelPackage:
@@ -39,19 +79,14 @@ def unpack_archive(archive: Path | str, folder: Path | str, most_bytes: int = MO
         If the folder is in use or cannot be written.
     """
     archive = Path(archive)
-    try:
-        with zipfile.ZipFile(archive) as file:
-            members = _members(archive, file, most_bytes)
+    with opened(archive) as file:
+        members = _members(archive, file, most_bytes)
 
-            def fill(draft: Path):
-                _extract(archive, file, members, draft)
-                ModelPackage.load(draft)
+        def fill(draft: Path):
+            _extract(archive, file, members, draft)
+            ModelPackage.load(draft)
 
-            _write_folder(Path(folder), fill)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
-        raise ModelError(f"{archive} is not a ZIP file that can be read ({error}).") from error
-    except FileNotFoundError as error:
-        raise ModelError(f"There is no file {archive}.") from error
+        _write_folder(Path(folder), fill)
     return ModelPackage.load(folder)
 
 
@@ -65,15 +100,13 @@ def unpack_files(archive: Path | str, folder: Path | str, most_bytes: int = MOST
     """
     archive, folder = Path(archive), Path(folder)
     try:
-        with zipfile.ZipFile(archive) as file:
+        with opened(archive) as file:
             paths = _judged(archive, file, most_bytes, MOST_TREE_FILES)
             if len({str(path).lower() for path in paths}) < len(paths):
                 raise ModelError(f"{archive} holds a file twice.")
             for path in paths:
                 (folder / path).parent.mkdir(parents=True, exist_ok=True)
             _extract(archive, file, {str(path): info for path, info in paths.items()}, folder)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
-        raise ModelError(f"{archive} is not a ZIP file that can be read ({error}).") from error
     except OSError as error:
         raise OutputError(f"{archive} cannot be unpacked: {error.strerror or error}.") from error
 

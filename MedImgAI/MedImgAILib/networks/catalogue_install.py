@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 from ..core import Context, MissingPackageError, ModelError
-from ..core.model_archive import unpack_archive
+from ..core.model_archive import is_archive, opened, unpack_archive
 from ..core.model_package import CARD, ModelPackage
 from .catalogue import Entry
 from .formats.monai_bundle import convert_bundle, is_bundle
@@ -105,7 +104,7 @@ def import_source(source: Path, target, context: Context, options: dict | None =
         raise ModelError(f"There is no file or folder {source}.")
     if source.is_file() and source.suffix.lower() in SUFFIXES:
         return _moved(target, lambda folder: convert_file(source, folder))
-    if source.is_file() and not zipfile.is_zipfile(source) or _is_torch_file(source):
+    if source.is_file() and not is_archive(source) or _is_torch_file(source):
         return _public([source], source, target)
     if source.is_file() and source.suffix == ".whl":
         return _wheel(source, target)
@@ -138,7 +137,7 @@ def _wheel(source: Path, target) -> ModelPackage:
     import tempfile
 
     known = {f.name for model in PUBLIC_MODELS.values() for f in model.files}
-    with tempfile.TemporaryDirectory(prefix=".medimgai-") as folder, zipfile.ZipFile(source) as wheel:
+    with tempfile.TemporaryDirectory(prefix=".medimgai-") as folder, opened(source) as wheel:
         paths = []
         for info in wheel.infolist():
             name = Path(info.filename).name
@@ -161,10 +160,10 @@ def _is_torch_file(path: Path) -> bool:
     """Whether a ZIP file is one of torch's."""
     if not path.is_file():
         return False
-    with zipfile.ZipFile(path) as file:
+    with opened(path) as file:
         return any(name.rpartition("/")[2] in ("data.pkl", "byteorder") for name in file.namelist()[:50])
 
 
 def _holds(path: Path, name: str) -> bool:
-    with zipfile.ZipFile(path) as file:
+    with opened(path) as file:
         return any(n == name or (n.count("/") == 1 and n.endswith(f"/{name}")) for n in file.namelist())

@@ -164,14 +164,11 @@ def _prepared(images, card: ModelCard, context):
 
 
 def _warn_of_brain(labels, image, card: ModelCard, context):
-    """A model that finds the brain and nothing else is asked whether it can be one."""
-    from ..core.terminology import BRAIN
+    """A model that finds the brain, or all its tissues, is asked whether what it found can be one."""
+    from ..segment.brain_shape import is_brain, warn_of_doubts
 
-    segments = card.outputs[0].segments
-    if len(segments) == 1 and segments[0].terminology.type.value == BRAIN.type.value:
-        from ..segment.brain_shape import warn_of_doubts
-
-        warn_of_doubts(labels == segments[0].label, image.geometry.spacing_kji, image.label, context)
+    if is_brain(card.outputs[0].segments):
+        warn_of_doubts(labels > 0, image.geometry.spacing_kji, image.label, context)
 
 
 def _are_few(channels: int, prepared) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..core.terminology import BRAIN, GREY_MATTER, WHITE_MATTER
+
 VOLUME_ML = (350.0, 2300.0)
 """From a newborn's brain to a large adult's with the fluid around it."""
 LENGTH_MM = (85.0, 230.0)
@@ -14,6 +16,21 @@ _LEAST_FILLED = 0.75
 """The mask's volume over that ellipsoid's: 0.94 to 0.97 for brains, less for what is ragged or hollow."""
 _MOST_CUT = 0.08
 """Share of the mask's surface that lies on the image's border."""
+
+
+_WHITE = (WHITE_MATTER.type.value, "68523003")
+"""Codes of white matter: any, and the cerebrum's."""
+_GREY = (GREY_MATTER.type.value, "40146001")
+"""Codes of grey matter: any, and the cerebral cortex."""
+
+
+def is_brain(segments) -> bool:
+    """Whether segments together are a brain: it alone, or white matter beside grey matter or parts of the cortex."""
+    codes = [s.terminology.type.value for s in segments]
+    if len(codes) == 1:
+        return codes[0] == BRAIN.type.value
+    has_grey = any(c in _GREY or "cortex" in s.name.lower() for c, s in zip(codes, segments))
+    return has_grey and any(code in _WHITE for code in codes)
 
 
 def brain_doubts(mask: np.ndarray, spacing_kji) -> list[str]:

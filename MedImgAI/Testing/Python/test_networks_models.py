@@ -47,6 +47,18 @@ def test_wrong_inputs_are_refused():
         task.execute({"images": [color]}, {"model": model}, Context("cpu"))
 
 
+def test_tissues_that_are_no_brain_are_doubted():
+    """The example's network finds grey and white matter in a ball of a few mL."""
+    told = []
+
+    class Told(Context):
+        def warn(self, message):
+            told.append(message)
+
+    NetworkSegmentation().execute({"images": [example_volume()]}, {"model": str(_example_package())}, Told("cpu"))
+    assert len(told) == 1 and "hardly a brain" in told[0]
+
+
 def test_conform_step_does_not_interpolate_at_the_same_spacing():
     array = np.random.default_rng(0).normal(size=(9, 10, 11)).astype(np.float32)
     volume = Volume(array, Geometry.from_spacing(array.shape))

@@ -131,6 +131,9 @@ def test_images_are_matched_by_name():
         ("MR", (0, 900), "", 1.0, ""),
         ("MR", (0, 900), "", 6.0, "much coarser than the 1 mm"),
         ("MR", (0, 900), "", 0.01, "another unit than mm"),
+        ("PT", (0, 20), "HU", 1.0, "expects PET in SUV"),
+        ("PT", (0, 20), "SUV", 1.0, ""),
+        ("OP", (0, 4000), "", 1.0, "no colour photograph"),
     ],
 )
 def test_wrong_modality_or_spacing_warns(modality, values, units, spacing, match):

@@ -8,7 +8,7 @@ import SimpleITK as sitk
 from MedImgAILib.core import Context, Geometry, InputError, ModelError, Volume, registry
 from MedImgAILib.core.itk import volume_from_itk
 from MedImgAILib.core.resampling import resample_segmentation, resample_volume
-from MedImgAILib.segment.brain_shape import brain_doubts
+from MedImgAILib.segment.brain_shape import brain_doubts, is_brain
 from MedImgAILib.segment.deepbet import HASHES, brain_box
 from testing_data import data_path
 
@@ -124,6 +124,13 @@ def test_brain_cut_by_the_border_or_hollow_is_doubted():
 def test_brain_of_colin27_is_not_doubted(colin):
     head, brain = colin
     assert brain_doubts(brain, head.geometry.spacing_kji) == []
+
+
+def test_models_that_find_a_whole_brain_are_known():
+    from MedImgAILib.networks.public_cards import PUBLIC_MODELS
+
+    found = {name for name, model in PUBLIC_MODELS.items() if is_brain(model.card.outputs[0].segments)}
+    assert found == {name for name in PUBLIC_MODELS if name.startswith("brainchop.")} | {"hd_bet"}
 
 
 def test_abdominal_mr_gives_a_warning(task):

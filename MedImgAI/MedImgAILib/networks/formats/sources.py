@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-import zipfile
 from contextlib import contextmanager
 from pathlib import Path
 
 from ...core import ModelError
-from ...core.model_archive import unpack_files
+from ...core.model_archive import is_archive, unpack_files
 
 
 @contextmanager
@@ -33,7 +32,7 @@ def as_folder(source: Path, temporary: Path | None = None):
         return
     if not source.is_file():
         raise ModelError(f"There is no file or folder {source}.")
-    if not zipfile.is_zipfile(source):
+    if not is_archive(source):
         raise ModelError(f"{source} is no folder and no ZIP file.")
     with tempfile.TemporaryDirectory(prefix=".medimgai-", dir=temporary) as folder:
         unpack_files(source, Path(folder))
