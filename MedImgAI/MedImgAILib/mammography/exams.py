@@ -127,6 +127,21 @@ def positive_classes(labels, wanted: str) -> tuple[str, ...]:
     return tuple(found)
 
 
+def check_folds(entries: list[Labelled], positive, folds: int):
+    """Refuse more folds than a class has patients, before all pictures are read.
+
+    Raises
+    ------
+    InputError
+    """
+    learnt = [e for e in entries if not e.held_out]
+    fewest = min(len({e.patient for e in learnt if (e.label in positive) == wanted}) for wanted in (True, False))
+    if fewest < folds:
+        raise InputError(
+            f"Folds: a class has {fewest} patients to learn from only; choose at most that many folds, or add patients."
+        )
+
+
 def _rows(path: Path) -> list[dict[str, str]]:
     """Rows with something in them, by the lower-case names of their columns."""
     with open(path, encoding="utf-8-sig", newline="") as file:

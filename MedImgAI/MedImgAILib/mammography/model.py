@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..classify.calibration import log_probabilities
 from ..classify.classifier import class_names
 from ..classify.diagnosis import Diagnosis
 from ..classify.feature_model import FeatureModel
@@ -189,12 +190,12 @@ def columns_of(model: FeatureModel, results: list[ViewResult], title: str) -> tu
 
 
 def _reasons(model: FeatureModel, bags: dict[str, np.ndarray], names: list[str]) -> Table:
-    """The features that move a breast's probability most, if each alone were as in the median breast."""
+    """What each feature adds to the logarithm of a breast's odds, compared with the median breast; the strongest."""
     columns: dict[str, list] = {"breast": [], "feature": [], "value": [], "median": [], "contribution": []}
     for side, bag in bags.items():
-        own = model.probabilities([bag])[0, 1]
+        own = _log_odds(model.probabilities([bag]))[0]
         changed = [np.where(np.arange(len(names)) == n, model.middles, bag) for n in range(len(names))]
-        effect = own - model.probabilities(changed)[:, 1]
+        effect = own - _log_odds(model.probabilities(changed))
         for n in np.argsort(-np.abs(effect), kind="stable")[:MOST_REASONS]:
             finite = bag[np.isfinite(bag[:, n]), n]
             value = float(finite.mean()) if finite.size else float("nan")
@@ -203,3 +204,8 @@ def _reasons(model: FeatureModel, bags: dict[str, np.ndarray], names: list[str])
                 columns[key].append(cell)
     texts = ("breast", "feature")
     return Table({k: tuple(v) if k in texts else np.array(v, float) for k, v in columns.items()}, "Contributions")
+
+
+def _log_odds(probabilities: np.ndarray) -> np.ndarray:
+    logarithms = log_probabilities(probabilities)
+    return logarithms[:, 1] - logarithms[:, 0]

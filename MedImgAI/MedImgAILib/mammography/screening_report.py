@@ -56,7 +56,8 @@ def report_html(results: dict[str, ViewResult], views: Table, breasts: Table, an
 
 
 _HOW_CONTRIBUTIONS = (
-    "How much the probability of a breast would change if one measure were that of the median breast of the training."
+    "What a measure adds to the logarithm of the odds of a breast, compared with the median breast of the training:"
+    " 0.7 doubles the odds, −0.7 halves them."
 )
 
 

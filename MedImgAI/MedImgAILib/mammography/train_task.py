@@ -20,7 +20,7 @@ from ..core import (
     TextParameter,
     TextPort,
 )
-from .exams import positive_classes, read_exams
+from .exams import check_folds, positive_classes, read_exams
 from .screening import PIXEL
 
 _NETWORK = ("learner", ("network",))
@@ -141,6 +141,7 @@ class TrainBreastScreening(Task):
             parameters.data or parameters.table, parameters.patient_pattern, parameters.label_column
         )
         positive = positive_classes([e.label for e in entries], parameters.positive)
+        check_folds(entries, positive, parameters.folds)
         for note in notes:
             context.warn(note)
         share = 0.3 if parameters.learner == "network" else 0.7
