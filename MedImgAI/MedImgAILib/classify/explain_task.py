@@ -25,6 +25,8 @@ from .model_task import MODEL, ModelTask
 
 _UNRELATED = 0.5
 """Rank correlation below which two maps count as different."""
+_COARSE_REPEATS = 5
+"""Sets of random weights for Grad-CAM, whose few cells are alike or opposite by chance; one for maps of every voxel."""
 _COLORS = "vtkMRMLColorTableNodeFileColdToHotRainbow.txt"
 _SIGNED = ("occlusion", "integrated_gradients")
 
@@ -126,15 +128,21 @@ class ExplainClassification(ModelTask):
 
     @staticmethod
     def _sanity(classifier, instances, target, parameters, values, context) -> list[tuple]:
-        """Rank correlation with the maps of networks whose last layer, or all layers, are random."""
+        """Mean rank correlation with the maps of networks whose last layer, or all layers, are random."""
         rows = []
         kinds = {"last layer": 1, "all layers": None}
+        repeats = 1 if parameters.method in _SIGNED else _COARSE_REPEATS
         for number, (what, layers) in enumerate(kinds.items()):
-            with context.part(0.4 + 0.27 * number, 0.67 + 0.27 * number) as part:
-                part.progress(0.0, f"Sanity check: {what}")
-                networks = [attribution.randomised(n, layers, context.seed) for n in classifier.networks]
-                other, _ = _maps(networks, classifier, instances, target, parameters, part)
-            likeness = attribution.rank_correlation(np.abs(values), np.abs(other))
+            found = []
+            for repeat in range(repeats):
+                start = 0.4 + 0.27 * (number + repeat / repeats)
+                with context.part(start, start + 0.27 / repeats) as part:
+                    part.progress(0.0, f"Sanity check: {what}")
+                    seed = context.seed + repeat
+                    networks = [attribution.randomised(n, layers, seed) for n in classifier.networks]
+                    other, _ = _maps(networks, classifier, instances, target, parameters, part)
+                found.append(attribution.rank_correlation(np.abs(values), np.abs(other)))
+            likeness = float(np.mean(found))
             passed = "yes" if layers == 1 or abs(likeness) < _UNRELATED else "no"
             rows.append((f"rank correlation with {what} random", likeness, "" if layers == 1 else passed))
             if passed == "no":

@@ -206,10 +206,31 @@ def test_the_sanity_check_tells_a_map_that_ignores_the_weights():
     explain_task._maps = lambda *args: (edges, None)
     try:
         classifier = SimpleNamespace(networks=[torch.nn.Linear(2, 2)])
-        rows = explain_task.ExplainClassification._sanity(classifier, [], 0, SimpleNamespace(), edges, context)
+        asked = SimpleNamespace(method="grad_cam")
+        rows = explain_task.ExplainClassification._sanity(classifier, [], 0, asked, edges, context)
     finally:
         explain_task._maps = original
     assert rows[1][2] == "no" and any("do not trust" in w for w in warnings)
+
+
+@pytest.mark.parametrize(("method", "maps"), [("grad_cam", 5), ("occlusion", 1)])
+def test_a_coarse_map_is_compared_with_several_random_networks(monkeypatch, method, maps):
+    """Maps of few cells are alike or opposite by chance; the mean tells chance from dependence."""
+    from types import SimpleNamespace
+
+    from MedImgAILib.classify import explain_task
+
+    values = np.random.default_rng(0).random((1, 12, 12)).astype(np.float32)
+    drawn = iter([values, 1 - values] * 10)
+    seeds = []
+    monkeypatch.setattr(explain_task, "_maps", lambda *args: (next(drawn), None))
+    monkeypatch.setattr(explain_task.attribution, "randomised", lambda network, layers, seed: seeds.append(seed))
+    classifier, asked = SimpleNamespace(networks=[None]), SimpleNamespace(method=method)
+    rows = explain_task.ExplainClassification._sanity(classifier, [], 0, asked, values, Context("cpu", 7))
+    assert seeds == [7 + n for n in range(maps)] * 2
+    expected = [0.2, -0.2] if maps == 5 else [1.0, -1.0]  # of 1 and −1 in turn
+    np.testing.assert_allclose([r[1] for r in rows], expected, atol=1e-12)
+    assert rows[1][2] == ("yes" if maps == 5 else "no")
 
 
 def test_unknown_class_layer_and_model_are_refused(blobs, tmp_path):
