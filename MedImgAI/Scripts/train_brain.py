@@ -16,10 +16,12 @@ from pathlib import Path
 import numpy as np
 import train_tools as tools
 
-STEPS = 4800
-CHANNELS = [8, 16, 32, 32, 32]
+STEPS = (2000, 1500)
+"""Of the coarse look alone, and of both."""
+COARSE, FINE = [16, 24, 32, 32], [8, 16, 24]
+"""Channels of the two U-Nets."""
 SPACING = 1.5
-WINDOW = (64, 96, 80)
+WINDOW = (64, 80, 64)
 """Voxels along the axes K, J, I."""
 CSF, GREY, WHITE = 1, 2, 3
 CLOSED_MM = 6.0
@@ -62,8 +64,8 @@ class Heads:
     ----------
     codes : list of (K, J, I) uint8 tensor
         0 is air, n the n-th of STRUCTURES, to which _IN_BRAIN is added within the brain's closed outline.
-    contrasts : (4, L) tensor
-        Values that are usual in T1, T2, FLAIR and proton density; -1 where any is.
+    contrasts : (C, L) tensor
+        Values that are usual in T1 (three times), T2, FLAIR and proton density; -1 where any is.
     tissues : (L,) int64 tensor
     """
 
@@ -91,7 +93,8 @@ def heads(data: Path, work: Path) -> Heads:
     contrasts[:, 0] = 0
     for number, (_, tissue, values) in enumerate(STRUCTURES, 1):
         contrasts[:, number], tissues[number] = torch.tensor(values), tissue
-    return Heads(list(codes.values()), contrasts, tissues)
+    # T1 is what heads are mostly taken in.
+    return Heads(list(codes.values()), contrasts[[0, 0, 0, 1, 2, 3]], tissues)
 
 
 def _coded(path: Path):
@@ -139,7 +142,7 @@ def _closed(matter: np.ndarray) -> np.ndarray:
     return binary_fill_holes(result)
 
 
-def drawn(shapes: Heads, rng):
+def drawn(shapes: Heads, plan, rng):
     """(image (1, K, J, I), tissue (K, J, I), brain (K, J, I)) of a random shape, contrast and part of a head."""
     import torch
     from MedImgAILib.networks.synthesis import patches, synthetic_image
@@ -162,7 +165,7 @@ def drawn(shapes: Heads, rng):
     labels = torch.where((labels >= _BONE) & twins, labels + _TWINS, labels)
     if tools.chance(rng, 0.2):
         labels[patches(WINDOW, rng, 4, tools.uniform(rng, 0.02, 0.15)) & brain] = _LESION
-    image = synthetic_image(labels, shapes.contrasts, rng)
+    image = synthetic_image(labels, shapes.contrasts, rng, plan)
     if tools.chance(rng, 0.2):
         # Nothing is left about the brain, as after extraction by others.
         left = brain if tools.chance(rng, 0.7) else tissue > CSF
@@ -186,7 +189,7 @@ def _missing(rng):
 
 
 def loss(scores, truth):
-    """Of the tissues, and of the brain as a class of its own in the last channel."""
+    """Of the tissues, and of the brain as a class of its own in the fifth channel; then of the first U-Net by half."""
     import torch
     from torch.nn import functional
 
@@ -195,22 +198,41 @@ def loss(scores, truth):
     probability = torch.sigmoid(score)
     overlap = (2 * (probability * wanted).sum() + 1) / (probability.sum() + wanted.sum() + 1)
     entropy = functional.binary_cross_entropy_with_logits(score, wanted)
-    return tools.dice_and_entropy(scores[:, :4], tissue) + entropy + 1 - overlap
+    result = tools.dice_and_entropy(scores[:, :4], tissue) + entropy + 1 - overlap
+    return result + 0.5 * loss(scores[:, 5:], truth) if scores.shape[1] > 5 else result
 
 
 def train(shapes: Heads, options) -> dict:
-    """The weights of the network: five channels, background, three tissues and brain."""
+    """The weights of the network."""
     import torch
-    from MedImgAILib.networks.residual_unet import ResidualUNet
+    from MedImgAILib.networks.contrast_unet import ContrastUNet
+    from MedImgAILib.networks.synthesis import Synthesis
+    from torch.nn import functional
+
+    class First(torch.nn.Module):
+        """The coarse look alone."""
+
+        def __init__(self, network):
+            super().__init__()
+            self.network = network
+
+        def forward(self, x):
+            half = functional.avg_pool3d(x, 2)
+            return functional.interpolate(self.network(half), x.shape[2:], mode="trilinear")
+
+    plan = Synthesis(typical=0.8, jitter=0.1, spread=0.08, thick=3.0, shading=0.3, noise=0.06, gamma=0.15)
 
     def sample(rng):
-        image, tissue, brain = drawn(shapes, rng)
+        image, tissue, brain = drawn(shapes, plan, rng)
         return image[None], (tissue[None], brain[None])
 
     torch.manual_seed(options.seed)
-    network = ResidualUNet(CHANNELS, 5)
-    path = options.work / "brain.pt"
-    return tools.fit(network, sample, STEPS, path, options, rate=4e-3, kept=0.995, loss_of=loss, report_every=100)
+    network = ContrastUNet(COARSE, FINE)
+    first = First(network.coarse)
+    first.load_state_dict(
+        tools.fit(first, sample, STEPS[0], options.work / "brain_coarse.pt", options, 4e-3, loss_of=loss)
+    )
+    return tools.fit(network, sample, STEPS[1], options.work / "brain.pt", options, 4e-3, loss_of=loss)
 
 
 def cards():
@@ -235,8 +257,8 @@ def cards():
         "inputs": (
             ModelInput("image", "MR", 1, (SPACING,) * 3, "RAS", Intensity("percentiles", lower=1, upper=99.5)),
         ),
-        "architecture": "medimgai.ResidualUNet",
-        "arguments": {"channels": CHANNELS, "classes": 5},
+        "architecture": "medimgai.ContrastUNet",
+        "arguments": {"coarse": COARSE, "fine": FINE},
         "license": "Apache-2.0",
         "citation": "Method and label maps: Billot B, Greve DN, Puonti O, et al. SynthSeg: segmentation of brain MRI "
         "scans of any contrast and resolution without retraining. Med Image Anal 2023; 86:102789.",

@@ -26,6 +26,7 @@ NETWORKS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     for name in ("MeshNet", "WNet")
 } | {
     "medimgai.MultimodalUNet": ("MedImgAILib.networks.multimodal_unet", "MultimodalUNet", (_TORCH,)),
+    "medimgai.ContrastUNet": ("MedImgAILib.networks.contrast_unet", "ContrastUNet", (_TORCH,)),
     "medimgai.ResidualUNet": ("MedImgAILib.networks.residual_unet", "ResidualUNet", (_TORCH,)),
 } | {
     "medimgai.PromptNet": ("MedImgAILib.networks.prompts.network", "PromptNet", (_TORCH,)),

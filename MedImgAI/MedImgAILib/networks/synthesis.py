@@ -33,6 +33,8 @@ class Synthesis:
         Largest standard deviation of the logarithm of the shading, at knots.
     noise : float
         Largest standard deviation of noise that is not smoothed.
+    gamma : float
+        Standard deviation of the logarithm of the power that the values are raised to.
     """
 
     typical: float = 0.55
@@ -42,6 +44,7 @@ class Synthesis:
     coarse: float = 2.2
     shading: float = 0.5
     noise: float = 0.08
+    gamma: float = 0.25
 
 
 def synthetic_image(labels, contrasts, rng, plan: Synthesis = Synthesis()):
@@ -75,7 +78,7 @@ def synthetic_image(labels, contrasts, rng, plan: Synthesis = Synthesis()):
         image = _sampled_coarsely(image, factors)
     elif kind < 0.55:
         image = _sampled_coarsely(image, [1 + (plan.coarse - 1) * _one(rng)] * 3)
-    image = image.clamp(min=0) ** float(torch.exp(0.25 * torch.randn((), generator=rng)))
+    image = image.clamp(min=0) ** float(torch.exp(plan.gamma * torch.randn((), generator=rng)))
     image = image * torch.exp(plan.shading * _one(rng) * _waves(image.shape, rng, 4))
     return image + plan.noise * _one(rng) ** 2 * torch.randn(labels.shape, generator=rng)
 
