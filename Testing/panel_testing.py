@@ -131,3 +131,44 @@ def snapshot(scene) -> dict:
         for node in nodes
         if not node.IsA("vtkMRMLScriptedModuleNode") and not node.IsA("vtkMRMLSubjectHierarchyNode")
     }
+
+
+class SliceViews(Views):
+    """A layout manager on Slicer's own layout logic: it makes the slice nodes, here the composite nodes are added."""
+
+    def __init__(self, monkeypatch, scene):
+        import slicer
+
+        super().__init__(monkeypatch)
+        self._scene = scene
+        self._logic = slicer.vtkMRMLLayoutLogic()
+        self._logic.SetMRMLScene(scene)
+        self.layouts, self.fitted, self.handed_on = [], [], []
+
+    def layoutLogic(self):
+        return self._logic
+
+    @property
+    def layout(self):
+        return self._logic.GetLayoutNode().GetViewArrangement()
+
+    def setLayout(self, layout):
+        self.layouts.append(layout)
+        self._logic.GetLayoutNode().SetViewArrangement(layout)
+
+    def nodes(self, class_name):
+        found = (self._scene.GetNthNodeByClass(n, class_name) for n in range(9))
+        return {node.GetLayoutName(): node for node in found if node is not None}
+
+    def sliceWidget(self, name):
+        node = self.nodes("vtkMRMLSliceNode")[name]
+        composites = self.nodes("vtkMRMLSliceCompositeNode")
+        if name not in composites:
+            made = self._scene.CreateNodeByClass("vtkMRMLSliceCompositeNode")
+            made.UnRegister(None)
+            made.SetLayoutName(name)
+            composites[name] = self._scene.AddNode(made)
+        fit = SimpleNamespace(FitSliceToBackground=lambda: self.fitted.append(name))
+        return SimpleNamespace(
+            mrmlSliceNode=lambda: node, mrmlSliceCompositeNode=lambda: composites[name], sliceLogic=lambda: fit
+        )

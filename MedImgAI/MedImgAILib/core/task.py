@@ -48,6 +48,33 @@ class Task:
     orientation_tolerance: float = 1e-4
     """Largest relative difference between results on re-stored inputs (for segments: 1 − Dice); see the shared test."""
 
+    together: tuple[tuple[str, ...], ...] = ()
+    """Inputs and outputs that belong over one another, an image first; a panel gives each group a view of its own."""
+
+    def proposed_inputs(self, volumes: dict) -> dict[str, object]:
+        """Which volumes are meant for which optional inputs; a panel fills those that are empty.
+
+        Parameters
+        ----------
+        volumes : {key: Volume}
+            Those of the scene that no input takes yet.
+
+        Returns
+        -------
+        {input name: key}
+        """
+        return {}
+
+    def notice(self, given) -> str:
+        """What a user should know before a run without some optional inputs; empty for nothing.
+
+        Parameters
+        ----------
+        given : collection of str
+            Names of the inputs that are chosen.
+        """
+        return ""
+
     def run(self, inputs: SimpleNamespace, parameters: SimpleNamespace, context: Context) -> dict:
         """Compute; returns ``{output name: data}``.
 

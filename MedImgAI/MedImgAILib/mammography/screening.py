@@ -24,7 +24,7 @@ from ..core import (
 )
 from ..core.data import Display
 from ..core.terminology import MASS, anatomy
-from .sorting import sorted_into_views
+from .sorting import proposed_views, sorted_into_views
 from .view import VIEWS, ViewResult, density_class, examine
 
 if TYPE_CHECKING:
@@ -186,11 +186,21 @@ class BreastScreening(Task):
         *(PointsPort(f"{n}_places", f"{t} places", "The suspicious places.", optional=True) for n, t in VIEWS.items()),
     )  # fmt: skip
     orientation_tolerance = 2e-2
+    together = tuple((n, f"{n}_suspicion", f"{n}_regions", f"{n}_places") for n in VIEWS)
 
     def example(self):
         from .phantom import example_mammogram
 
         return {"left_mlo": example_mammogram(oblique=True)}, {"pixel_mm": 0.4}
+
+    def proposed_inputs(self, volumes):
+        return proposed_views(volumes)
+
+    def notice(self, given):
+        missing = [title for name, title in VIEWS.items() if name not in given]
+        if "mammograms" in given or not 0 < len(missing) < len(VIEWS):
+            return ""
+        return f"Not there: {', '.join(missing)}. The exam is read without."
 
     def validate(self, inputs, parameters):
         if parameters.model.strip():

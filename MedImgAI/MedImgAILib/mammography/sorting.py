@@ -6,6 +6,7 @@ import re
 
 from ..core import InputError, Volume
 from .picture import Picture, picture_of, reduced
+from .plausibility import check_breast
 
 SIDES, PROJECTIONS = ("left", "right"), ("cc", "mlo")
 _SIDE_WORDS = {"l": "left", "left": "left", "r": "right", "right": "right"}
@@ -72,8 +73,9 @@ def recognised(volume: Volume, pixel_mm: float, context) -> str:
     picture = picture_of(volume, pixel_mm, context)
     if not projection:
         factor = max(1, round(_COARSE_MM / picture.pixel_mm))
-        small = reduced(picture.array, factor)
-        projection = projection_by_shape(anatomy.breast_mask(small, factor * picture.pixel_mm))
+        mask = anatomy.breast_mask(reduced(picture.array, factor), factor * picture.pixel_mm)
+        check_breast(volume.label, mask, factor * picture.pixel_mm, context)
+        projection = projection_by_shape(mask)
     return f"{side or side_by_hanging(picture)}_{projection}"
 
 
@@ -104,3 +106,26 @@ def sorted_into_views(volumes, taken, pixel_mm: float, context) -> dict[str, Vol
         context.log(f"{volume.label} is taken for {VIEWS[view]}.")
         found[view] = volume
     return {view: found[view] for view in VIEWS if view in found}
+
+
+def proposed_views(volumes: dict) -> dict[str, object]:
+    """Mammograms among volumes, as ``{view: key}``; the first of each view, without what is none.
+
+    Parameters
+    ----------
+    volumes : {key: Volume}
+    """
+    from ..core import Context
+
+    found: dict[str, object] = {}
+    quiet = Context("cpu")
+    quiet.on_log = lambda level, message: None
+    for key, volume in volumes.items():
+        if min(volume.geometry.shape) != 1:
+            continue
+        try:
+            view = recognised(volume, 0.0, quiet)
+        except InputError:
+            continue  # another kind of image, which may well lie in the scene
+        found.setdefault(view, key)
+    return found

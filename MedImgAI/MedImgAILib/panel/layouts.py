@@ -7,6 +7,7 @@ LAYOUT_ID = 74120
 MOST = 6
 """Volumes that fit side by side."""
 _OPACITY = 0.5
+_THIN = 0.25
 _COLORS = ("#F34A33", "#EDD54C", "#6EB04B", "#4C8FED", "#B14CED", "#9A9A9A")
 
 
@@ -37,23 +38,53 @@ def show_overlay(inputs, results):
     )  # fmt: skip
 
 
+def show_groups(groups) -> bool:
+    """Each group in a slice view of its own: its first volume behind, a second one thin over it, the rest on top.
+
+    Segmentations and markups of a group are hidden in the other views: images of different views may lie at the same
+    place.
+
+    Parameters
+    ----------
+    groups : list of list of vtkMRMLNode
+        The first of each is a volume.
+
+    Returns
+    -------
+    bool
+        Whether there was something to show, and views to show it in.
+    """
+    manager = slicer.app.layoutManager()
+    groups = groups[:MOST]
+    if not groups or manager is None:
+        return False
+    for name, group in zip(_arranged(manager, len(groups)), groups):
+        widget = manager.sliceWidget(name)
+        composite = widget.mrmlSliceCompositeNode()
+        volumes = images(group)
+        composite.SetLinkedControl(False)
+        composite.SetBackgroundVolumeID(volumes[0].GetID())
+        composite.SetForegroundVolumeID(volumes[1].GetID() if len(volumes) > 1 else None)
+        composite.SetForegroundOpacity(_THIN)
+        composite.SetLabelVolumeID(None)
+        widget.mrmlSliceNode().RotateToVolumePlane(volumes[0])
+        for node in group:
+            if not node.IsA("vtkMRMLVolumeNode") and node.IsA("vtkMRMLDisplayableNode"):
+                node.CreateDefaultDisplayNodes()
+                node.GetDisplayNode().RemoveAllViewNodeIDs()
+                node.GetDisplayNode().AddViewNodeID(widget.mrmlSliceNode().GetID())
+    for number in range(len(groups)):
+        manager.sliceWidget(view_name(number)).sliceLogic().FitSliceToBackground()
+    return True
+
+
 def show_side_by_side(volumes):
     """Each volume in a slice view of its own; the views are linked and show the plane of the first volume."""
     shown = images(volumes)[:MOST]
     manager = slicer.app.layoutManager()
     if len(shown) < 2 or manager is None:
         return
-    names = [view_name(number) for number in range(len(shown))]
-    node = manager.layoutLogic().GetLayoutNode()
-    text = description(len(shown))
-    if node.IsLayoutDescription(LAYOUT_ID):
-        node.SetLayoutDescription(LAYOUT_ID, text)
-    else:
-        node.AddLayoutDescription(LAYOUT_ID, text)
-    # The same number with another description is only laid out anew after something else.
-    if manager.layout == LAYOUT_ID:
-        manager.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutOneUpRedSliceView)
-    manager.setLayout(LAYOUT_ID)
+    names = _arranged(manager, len(shown))
     for name, volume in zip(names, shown):
         widget = manager.sliceWidget(name)
         composite = widget.mrmlSliceCompositeNode()
@@ -69,6 +100,21 @@ def show_side_by_side(volumes):
         composite = manager.sliceWidget(name).mrmlSliceCompositeNode()
         composite.SetHotLinkedControl(True)
         composite.SetLinkedControl(True)
+
+
+def _arranged(manager, count: int) -> list[str]:
+    """Lay out so many slice views; their names."""
+    node = manager.layoutLogic().GetLayoutNode()
+    text = description(count)
+    if node.IsLayoutDescription(LAYOUT_ID):
+        node.SetLayoutDescription(LAYOUT_ID, text)
+    else:
+        node.AddLayoutDescription(LAYOUT_ID, text)
+    # The same number with another description is only laid out anew after something else.
+    if manager.layout == LAYOUT_ID:
+        manager.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutOneUpRedSliceView)
+    manager.setLayout(LAYOUT_ID)
+    return [view_name(number) for number in range(count)]
 
 
 def view_name(number: int) -> str:

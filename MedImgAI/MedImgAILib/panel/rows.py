@@ -3,7 +3,9 @@
 import qt
 import slicer
 
+from ..core import Task
 from ..core.parameters import RangeParameter
+from ..hosts import mrml
 from .form import ParameterForm
 from .selectors import OutputSelector, make_input_selector
 
@@ -26,12 +28,14 @@ class TaskRows:
         self._containers = {}
         self.task = None
         self.inputs, self.outputs, self.form = {}, {}, None
+        self._proposed = set()
 
     def build(self, task):
         """Replace the rows by those of ``task``; None leaves none."""
         self.detach()
         ui = self._ui
         self.task, self.inputs, self.outputs, self.form = task, {}, {}, None
+        self._proposed = set()
         inputs = self._new_form("inputs", ui.inputsCollapsibleButton.layout())
         plain = self._new_form("parameters", ui.parametersFrame.layout())
         advanced = self._new_form("advanced", ui.advancedCollapsibleButton.layout())
@@ -80,6 +84,23 @@ class TaskRows:
                 state.set_nodes(self.task, port, candidates[:1])
                 taken.append(candidates[0])
 
+    def pick_proposed_inputs(self, state):
+        """Fill empty optional inputs as the task proposes; no node twice, so that the user can take it out again."""
+        if type(self.task).proposed_inputs is Task.proposed_inputs:
+            return
+        empty = [p for p in self.task.inputs if not p.multiple and not state.nodes(self.task, p)]
+        taken = {node.GetID() for port in self.task.inputs for node in state.nodes(self.task, port)}
+        found = {}
+        for port in empty:
+            for node in self.inputs[port.name].candidates():
+                if node.GetID() not in taken | self._proposed and _has_voxels(node):
+                    found[node.GetID()] = node
+        self._proposed.update(found)
+        proposed = self.task.proposed_inputs({id_: mrml.read_node(node) for id_, node in found.items()})
+        for port in empty:
+            if port.name in proposed:
+                state.set_nodes(self.task, port, [found[proposed[port.name]]])
+
     def show(self, state):
         """Display all that is chosen."""
         for selector in self.inputs.values():
@@ -108,6 +129,10 @@ def _label(port):
     label = qt.QLabel(f"{port.title}:")
     label.toolTip = port.help
     return label
+
+
+def _has_voxels(node) -> bool:
+    return node.IsA("vtkMRMLVolumeNode") and node.GetImageData() is not None
 
 
 def _active_volume_id() -> str:

@@ -41,12 +41,14 @@ class SceneJob:
         self._check_names("input", input_nodes, task.inputs)
         self._check_names("output", (*self._targets, *self._outputs_off), task.outputs)
         inputs, self._reference, self._inputs = {}, None, []
+        self._chosen = {}
         for port in task.inputs:
             given = input_nodes.get(port.name)
             sources = [source for source in _as_list(given) if source is not None]
             if not sources:
                 continue
             self._inputs += [source for source in sources if not _is_path(source)]
+            self._chosen[port.name] = sources[0]
             if self._reference is None and not _is_path(sources[0]):
                 self._reference = sources[0]
             values = [_read(source, port) for source in sources]
@@ -69,6 +71,15 @@ class SceneJob:
     def input_nodes(self) -> list:
         """The input nodes in the order of the task's inputs, without those deleted meanwhile."""
         return [node for node in self._inputs if self._is_in_scene(node)]
+
+    def groups(self, results: dict) -> list[list]:
+        """The nodes that belong over one another, as the task says, its own image first; without an image none."""
+        found = []
+        for names in self.task.together:
+            image, *rest = ({**self._chosen, **results}.get(name) for name in names)
+            if not _is_path(image) and self._is_in_scene(image):
+                found.append([image, *(node for node in rest if node is not None)])
+        return found
 
     def lost_targets(self) -> list[str]:
         """Titles of the outputs whose node to overwrite was deleted meanwhile."""

@@ -11,6 +11,7 @@ from slicer.util import VTKObservationMixin
 from ..core import InputError, registry
 from ..core.registry import LIBRARIES
 from ..hosts.mrml import tidy
+from . import layouts
 from .chooser import TaskChooser
 from .model_section import ModelSection
 from .results import ResultArea, show_in_slice_views
@@ -221,13 +222,17 @@ class TaskPanel(VTKObservationMixin):
         self.chooser.show(task)
         if task is not None:
             self.rows.pick_missing_inputs(self.state)
+            self.rows.pick_proposed_inputs(self.state)
             self.rows.show(self.state)
         self.run_choices.show(task, self.state.wrapper)
         self._validate()
 
     def _validate(self):
         problems = self.state.parameters(self.task)[1] if self.task is not None else []
-        self.run.show_problem(self._problem(), " ".join(problems))
+        if self.task is not None:
+            given = [port.name for port in self.task.inputs if self.state.choice(self.task, port)]
+            problems = [*problems, self.task.notice(given)]
+        self.run.show_problem(self._problem(), " ".join(problems).strip())
 
     def _problem(self) -> str:
         """Why Apply is not possible, as far as that shows without looking at voxels; empty if it is."""
@@ -329,7 +334,8 @@ class TaskPanel(VTKObservationMixin):
         return job, runner_name(task, state.wrapper)
 
     def _show_result(self, scene_job, nodes, warnings):
-        show_in_slice_views(nodes.values(), scene_job.reference_node)
+        if not layouts.show_groups(scene_job.groups(nodes)):
+            show_in_slice_views(nodes.values(), scene_job.reference_node)
         titled = {scene_job.task.port(name).title: node for name, node in nodes.items()}
         self.results.show(titled, warnings, scene_job.input_nodes)
 

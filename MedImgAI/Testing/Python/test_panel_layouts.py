@@ -1,7 +1,5 @@
 """Looking at results together: one over the other, or side by side in linked views."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import panel_testing as pt
 import pytest
@@ -9,51 +7,10 @@ from panel_testing import extra_tasks  # noqa: F401
 from slicer_standin.fixtures import slicer_app  # noqa: F401
 
 
-class SliceViews(pt.Views):
-    """A layout manager on Slicer's own layout logic: it makes the slice nodes, here the composite nodes are added."""
-
-    def __init__(self, monkeypatch, scene):
-        import slicer
-
-        super().__init__(monkeypatch)
-        self._scene = scene
-        self._logic = slicer.vtkMRMLLayoutLogic()
-        self._logic.SetMRMLScene(scene)
-        self.layouts, self.fitted, self.handed_on = [], [], []
-
-    def layoutLogic(self):
-        return self._logic
-
-    @property
-    def layout(self):
-        return self._logic.GetLayoutNode().GetViewArrangement()
-
-    def setLayout(self, layout):
-        self.layouts.append(layout)
-        self._logic.GetLayoutNode().SetViewArrangement(layout)
-
-    def nodes(self, class_name):
-        found = (self._scene.GetNthNodeByClass(n, class_name) for n in range(9))
-        return {node.GetLayoutName(): node for node in found if node is not None}
-
-    def sliceWidget(self, name):
-        node = self.nodes("vtkMRMLSliceNode")[name]
-        composites = self.nodes("vtkMRMLSliceCompositeNode")
-        if name not in composites:
-            made = self._scene.CreateNodeByClass("vtkMRMLSliceCompositeNode")
-            made.UnRegister(None)
-            made.SetLayoutName(name)
-            composites[name] = self._scene.AddNode(made)
-        fit = SimpleNamespace(FitSliceToBackground=lambda: self.fitted.append(name))
-        return SimpleNamespace(
-            mrmlSliceNode=lambda: node, mrmlSliceCompositeNode=lambda: composites[name], sliceLogic=lambda: fit
-        )
-
-
 @pytest.fixture
 def fusion(slicer_app, extra_tasks, monkeypatch):  # noqa: F811
     driver = pt.PanelDriver(slicer_app, "MedImgAIFusion")
-    driver.views = SliceViews(monkeypatch, slicer_app.scene)
+    driver.views = pt.SliceViews(monkeypatch, slicer_app.scene)
     driver.first = pt.add_volume(slicer_app.scene, "CT")
     driver.second = pt.add_volume(slicer_app.scene, "MR", low=5.0, high=9.0)
     slicer_app.flush()
