@@ -17,6 +17,7 @@ from ..core.resampling import resample_labels
 from ..networks.preparation import Prepared, prepare_all
 from .cases import Case
 from .reading import in_channels, read_image, read_segmentation, renamed
+from .teaching import UNLABELLED
 
 ON_ERROR = ("stop", "skip")
 _MOST_IN_MEMORY = 2 << 30
@@ -37,7 +38,7 @@ class PreparedCase:
     image : (C, K, J, I) float32 ndarray, optional
         None where it lies on the disk only; :meth:`Preparation.loaded` brings it.
     labels : (K, J, I) uint8 ndarray, optional
-        0 background, n the n-th segment; for classification None.
+        0 background, n the n-th segment, everywhere 255 if unknown; for classification None.
     places : dict of int to (N, 3) int32 ndarray
         For each label some of its voxels (k, j, i).
     prepared : Prepared
@@ -154,7 +155,10 @@ class Preparation:
             volumes.append(self.smooth(volume, wanted) if self.smooth else volume)
         done = prepare_all(volumes, self.inputs, context)
         image = np.concatenate([one.array for one in done])
-        labels = self.truth(case, done[0].geometry) if self.segments else None
+        labels = None
+        if self.segments:
+            known = case.target is not None
+            labels = self.truth(case, done[0].geometry) if known else np.full(image.shape[1:], UNLABELLED, np.uint8)
         if not np.isfinite(image).all():
             raise InputError(f"The image of case '{case.id}' is not finite after its preparation.")
         return PreparedCase(case, key, image, labels, _places(labels), _without_array(done[0]))
@@ -234,7 +238,7 @@ def _places(labels: np.ndarray | None) -> dict:
     """Some voxels of each label, evenly picked where there are many."""
     if labels is None:
         return {}
-    found = np.flatnonzero(labels)
+    found = np.flatnonzero((labels > 0) & (labels != UNLABELLED))
     values = np.asarray(labels).reshape(-1)[found]
     result = {}
     for label in np.unique(values).tolist():

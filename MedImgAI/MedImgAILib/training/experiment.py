@@ -153,7 +153,7 @@ def data_hash(keys) -> str:
 
 def run_round(
     architecture, arguments, start: Start, batch, loss, settings: Settings, validate, folder, context: Context,
-    identity: str, team: Team, device: str,
+    identity: str, team: Team, device: str, teacher=None,
 ) -> Trained:  # fmt: skip
     """Train one network from the given start; its state is of the plain architecture whatever was tuned."""
     import torch
@@ -163,7 +163,7 @@ def run_round(
     if start.package is not None:
         start_from(network, start.package, context)
     freeze(network, start.tuning, start.rank)
-    done = train(network, batch, loss, settings, validate, folder, context, identity, team, device)
+    done = train(network, batch, loss, settings, validate, folder, context, identity, team, device, teacher)
     if start.tuning != "lora":
         return done
     network.load_state_dict(done.state)

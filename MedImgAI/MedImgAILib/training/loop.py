@@ -21,67 +21,10 @@ from .distributed import Team
 from .loading import Batch, prefetched
 from .optimization import half_precision, optimizer_for, trained_parameters, training_mode
 from .schedules import rate_factor
+from .settings import Settings
 
 SCORE = "score"
 """Key of the number among those of a validation that shall be large."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How to train.
-
-    Parameters
-    ----------
-    steps : int
-        Updates of the weights in all.
-    batch : int
-        Samples of one update, over all processes.
-    portions : int
-        In how many portions a batch is computed, one after the other (gradient accumulation).
-    rate : float
-        Highest learning rate.
-    optimizer : "adamw" or "sgd"
-        AdamW (Loshchilov & Hutter 2019, ICLR), or SGD with Nesterov's momentum 0.99 as nnU-Net uses.
-    weight_decay : float
-        Of all weights but biases and normalisation.
-    schedule, warmup
-        See :func:`.schedules.rate_factor`.
-    average : float
-        Decay of the moving average of the weights that is validated and kept; 0 for none.
-    clip : float
-        Longest gradient; 0 for any.
-    precision : "auto", "full" or "half"
-        Half: bfloat16, or float16 with scaled loss on older graphics cards. Auto: half where the device is faster so.
-    validate_every : int
-        Steps between validations.
-    patience : int
-        Validations without a better score after which training ends; 0 for never.
-    keep_best : bool
-        Whether the weights of the best validation are kept, which makes its score a little too good; else the last.
-    save_every_s : float
-        Longest time between checkpoints; each validation writes one, too.
-    workers : int
-        Threads that make batches.
-    seed : int
-    """
-
-    steps: int = 1000
-    batch: int = 2
-    portions: int = 1
-    rate: float = 1e-3
-    optimizer: str = "adamw"
-    weight_decay: float = 1e-2
-    schedule: str = "one_cycle"
-    warmup: int = 0
-    average: float = 0.99
-    clip: float = 12.0
-    precision: str = "auto"
-    validate_every: int = 100
-    patience: int = 0
-    keep_best: bool = False
-    save_every_s: float = 120.0
-    workers: int = 1
-    seed: int = 0
 
 
 @dataclass(eq=False)
@@ -116,6 +59,7 @@ def train(
     identity: str = "",
     team: Team | None = None,
     device: str | None = None,
+    teacher: Callable | None = None,
 ) -> Trained:
     """Train a network.
 
@@ -138,6 +82,8 @@ def train(
         What distinguishes this training (data, settings, network).
     team, device
         As :func:`.distributed.team` gives them; default is this process alone, on the context's device.
+    teacher : callable, optional
+        ``teacher(inputs)``; its answers are the third argument of the loss.
 
     Returns
     -------
@@ -156,6 +102,7 @@ def train(
     context = context or Context()
     with torch.random.fork_rng(enabled=True):
         loop = _Loop(network, batch, loss, settings, validate, folder, context, identity, team or Team(), device)
+        loop.teacher = teacher
         return loop.run()
 
 
@@ -167,6 +114,7 @@ class _Loop:
         self.device = device or context.device
         self.network = network.to(self.device)
         self.batch, self.loss, self.validate = batch, loss, validate
+        self.teacher = None
         self.folder = Path(folder) if folder is not None else None
         if settings.batch % (team.size * settings.portions):
             raise TrainingError(
@@ -226,7 +174,7 @@ class _Loop:
         self._check_loss(total, portions)
         if settings.clip:
             self.scaler.unscale_(self.optimizer)
-            torch.nn.utils.clip_grad_norm_(trained_parameters(self.network), settings.clip)
+            torch.nn.utils.clip_grad_norm_(trained_parameters(self.network), settings.clip, foreach=True)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
@@ -242,8 +190,9 @@ class _Loop:
         targets = portion.targets.to(self.device, non_blocking=True)
         kind = self.device.partition(":")[0]
         with torch.autocast(kind, self.half, enabled=self.half is not None):
+            answers = (self.teacher(inputs),) if self.teacher is not None else ()
             output = self.wrapped(inputs)
-        return self.loss(output, targets)
+        return self.loss(output, targets, *answers)
 
     def _check_loss(self, value: float, portions: list[Batch]):
         finite = math.isfinite(value)

@@ -63,6 +63,17 @@ FINE_TUNING = (
     ),
 )  # fmt: skip
 
+TEACHING = (
+    TextParameter(
+        "teacher", "Learn from a model", "", "Folder of a model package whose answers are learnt beside the labels; "
+        "cases without labels then count too. Empty for none.", kind="folder", advanced=True,
+    ),
+    FloatParameter(
+        "teacher_share", "Share of that model", 0.5, "Share of its answers in the loss of labelled cases.",
+        minimum=0.0, maximum=1.0, advanced=True,
+    ),
+)  # fmt: skip
+
 
 def optimisation(steps: int, rate: float, schedule: str, steps_help: str) -> tuple:
     """The parameters of the loop, with a task's own defaults."""

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from ..core import InputError, Table
+from ..core import InputError, ParameterError, Table
 from ..core.model_networks import build
 from ..core.model_package import ModelPackage
 from . import segmentation as parts
@@ -18,11 +18,13 @@ from .losses import effective_number_weights, segmentation_loss
 from .networks import patch_for, segmentation_network
 from .options import choices_of
 from .planning import plan_patches
+from .teaching import Teacher, taught
 from .transfer import as_prepared
 
 _DECIDING = (
     "network", "size", "modality", "folds", "held_out_percent", "loss", "class_weights", "balance",
-    "foreground_percent", "augmentation", "mirror", "multi_scale", "start", "tuning", "rank", "on_error",
+    "foreground_percent", "augmentation", "teacher_share", "mirror", "multi_scale", "start", "tuning",
+    "rank", "on_error",
 )  # fmt: skip
 """Parameters beside the loop's settings that decide the weights."""
 
@@ -66,15 +68,19 @@ class _Run:
         if self.choices.start.package is not None:
             self._like(self.choices.start.package.card)
             architecture = _as_package(self.choices.start.package, architecture)
+        self.teacher, self.unlabelled = None, ()
+        if parameters.teacher:
+            self._learn_from(ModelPackage.load(parameters.teacher))
         self.architecture, self.arguments = architecture
         build(self.architecture, self.arguments)  # fails before anything is written
         self.divided = parts_of(
             cases, [""] * len(cases), parameters.folds, parameters.held_out_percent / 100, context.seed
         )
         self.identity = identity_of(
-            [c.content_hash() for c in cases], repr(self.plan), self.names, self.architecture, self.arguments,
-            settings_record(self.choices.settings), {n: getattr(parameters, n) for n in _DECIDING},
+            [c.content_hash() for c in (*cases, *self.unlabelled)], repr(self.plan), self.names, self.architecture,
+            self.arguments, settings_record(self.choices.settings), {n: getattr(parameters, n) for n in _DECIDING},
             self.choices.start.package and self.choices.start.package.card.weights_sha256,
+            self.teacher and self.teacher.digests,
         )  # fmt: skip
         self.folder = Folder(parameters.folder, self.identity, parameters.existing == "replace")
         self.preparation = Preparation(self.plan.inputs, self.names, self.folder / "cache", collection.segments)
@@ -86,26 +92,43 @@ class _Run:
         if card.inference.window is not None:
             self.patch = tuple(card.inference.window[::-1])
 
+    def _learn_from(self, package):
+        """Take a teacher and the cases without labels, prepared as the teacher wants them."""
+        card = package.card
+        plan = as_prepared(self.plan, card)
+        if self.choices.start.package is not None and plan.inputs != self.plan.inputs:
+            raise ParameterError(
+                f"Learn from a model: '{card.title}' wants its images prepared otherwise than the model to start from."
+            )
+        self.plan = plan
+        self.teacher = Teacher(package, self.names, self.patch, plan.dimensions, self.device)
+        self.unlabelled = tuple(
+            c for c in self.collection.cases if c.target is None and c.split not in ("validation", "test")
+        )
+        self.context.used_model(f"{card.id} {card.version}", card.weights_sha256)
+        self.context.log(f"{len(self.unlabelled)} cases without labels are learnt from '{card.title}'.")
+
     def result(self) -> SimpleNamespace:
         context = self.context
         if self.team.leads:
             self.folder.open({"plan": repr(self.plan), "seed": context.seed})
         self.team.agreed(None)
         with context.part(0.04, 0.1) as part:
-            ready = {c.case.id: c for c in self.preparation.all(self.cases, part, self.parameters.on_error)}
+            cases = (*self.cases, *self.unlabelled)
+            ready = {c.case.id: c for c in self.preparation.all(cases, part, self.parameters.on_error)}
         outcome = Outcome()
         rounds = self.divided.rounds
         count = len(rounds) + (self.parameters.keep == "all")
         for number, (kept, out) in enumerate(rounds):
             with context.part(0.1 + 0.9 * number / count, 0.1 + 0.9 * (number + 1) / count):
-                self._round(f"fold_{number + 1}", self._of(ready, kept), self._of(ready, out), outcome)
+                self._round(f"fold_{number + 1}", self._of(ready, kept), self._of(ready, out), outcome, ready)
             if self._stops(outcome):
                 break
         if self.parameters.keep == "all" and not self._stops(outcome):
             with context.part(0.1 + 0.9 * (count - 1) / count, 1.0):
                 everything = self._of(ready, np.unique(np.concatenate([np.r_[k, o] for k, o in rounds])))
                 final = Outcome()
-                self._round("all", everything, [], final)
+                self._round("all", everything, [], final, ready)
             outcome.states, outcome.trained = final.states, outcome.trained + final.trained
         return self._package(outcome, ready)
 
@@ -115,23 +138,27 @@ class _Run:
     def _stops(self, outcome) -> bool:
         return outcome.trained[-1].ended == "user"
 
-    def _round(self, name, kept, out, outcome: Outcome):
+    def _round(self, name, kept, out, outcome: Outcome, ready):
         """Train one network and judge it."""
         parameters, context = self.parameters, self.context
         if not any(case.places for case in kept):
             raise InputError("No case to learn from has a labelled voxel; correct the label images or the split.")
+        # Of patients that judge the network it sees nothing, not even without labels.
+        judges = {self.cases[n].patient for n in self.divided.test} | {c.case.patient for c in out}
+        further = [ready[c.id] for c in self.unlabelled if c.id in ready and c.patient not in judges]
+        loss = segmentation_loss(parameters.loss, class_weights=self._class_weights(kept))
+        if self.teacher is not None:
+            loss = taught(loss, parameters.teacher_share)
         batch = parts.batches(
-            kept, parameters.network, self.plan, self.patch, parameters, context, self.flips, self.preparation.loaded
+            kept + further,
+            parameters.network,
+            self.plan,
+            self.patch,
+            parameters,
+            context,
+            self.flips,
+            self.preparation.loaded,
         )
-        weights = None
-        if parameters.class_weights:
-            counts = [
-                sum(int((self.preparation.loaded(c).labels == n).sum()) for c in kept)
-                for n in range(len(self.names) + 1)
-            ]
-            # The effective number saturates; scaled so that the most frequent class counts as a few thousand.
-            scale = max(1.0, max(counts) / 5000)
-            weights = effective_number_weights(np.array(counts) / scale)
         validate = (
             parts.validation(out, self.preparation, self.plan, self.patch, self.names, self.device, self.mirrored)
             if out
@@ -139,9 +166,8 @@ class _Run:
         )
         with context.part(0.0, 0.95) as part:
             trained = run_round(
-                self.architecture, self.arguments, self.choices.start, batch, segmentation_loss(parameters.loss,
-                class_weights=weights), self.choices.settings, validate, self.folder / name, part,
-                f"{self.identity} {name}", self.team, self.device,
+                self.architecture, self.arguments, self.choices.start, batch, loss, self.choices.settings, validate,
+                self.folder / name, part, f"{self.identity} {name}", self.team, self.device, self.teacher,
             )  # fmt: skip
         outcome.states.append(trained.state)
         outcome.trained.append(trained)
@@ -157,6 +183,16 @@ class _Run:
                     network, out, self.preparation, self.plan, self.patch, self.device, part, self.mirrored
                 )
         outcome.judged.append(self.team.agreed(judged and (judged.cases, judged.dice)))
+
+    def _class_weights(self, cases):
+        """Of the cross-entropy, if they are wanted."""
+        if not self.parameters.class_weights:
+            return None
+        labels = [self.preparation.loaded(c).labels for c in cases]
+        counts = [sum(int((one == n).sum()) for one in labels) for n in range(len(self.names) + 1)]
+        # The effective number saturates; scaled so that the most frequent class counts as a few thousand.
+        scale = max(1.0, max(counts) / 5000)
+        return effective_number_weights(np.array(counts) / scale)
 
     def _package(self, outcome: Outcome, ready) -> SimpleNamespace:
         test = self._of(ready, self.divided.test)
@@ -202,7 +238,7 @@ class _Run:
         columns = {"fold": np.array([r[0] for r in rows], float), "case": tuple(r[1] for r in rows)}
         for n, name in enumerate(self.names):
             columns[f"Dice {name}"] = np.array([r[2 + n] for r in rows], float)
-        used = list(ready.values())
+        used = [c for c in ready.values() if c.case.target is not None]
         selected = ", and chose when to stop" if self.choices.settings.keep_best else ""
         judged_on = (
             f"{len(judged_cases)} cases that the network judged had not seen{selected}" if judged_cases else "no case"
@@ -211,10 +247,16 @@ class _Run:
         summary = Summary(
             origin_name(self.collection), len(used), len({c.case.patient for c in used}),
             data_hash(c.case.content_hash(False) for c in used),
-            f"Segments: {', '.join(self.names)}; patches of {shape} voxels.", figures, by_round, judged_on,
-            _limits(self.plan, used, judged_cases),
+            f"Segments: {', '.join(self.names)}; patches of {shape} voxels.{self._taught_by(ready)}", figures, by_round,
+            judged_on, _limits(self.plan, used, judged_cases, self.teacher is not None),
         )  # fmt: skip
         return summary, Table(columns, "Dice")
+
+    def _taught_by(self, ready) -> str:
+        if self.teacher is None:
+            return ""
+        further = sum(c.case.target is None for c in ready.values())
+        return f" Taught by '{self.teacher.title}', also on {further} cases without labels."
 
 
 def _as_package(package, planned):
@@ -229,7 +271,7 @@ def _as_package(package, planned):
     return name, arguments
 
 
-def _limits(plan, cases, judged) -> str:
+def _limits(plan, cases, judged, taught: bool) -> str:
     modality = plan.inputs[0].modality
     text = f"Only images of the kind it was trained on ({modality}"
     spacing = plan.inputs[0].spacing_mm
@@ -238,4 +280,6 @@ def _limits(plan, cases, judged) -> str:
         text += f" Few cases ({len(cases)}): other scanners, ages and diseases were hardly seen."
     if not judged:
         text += " Nothing was held out, so how good it is on new cases is unknown."
+    if taught and judged:
+        text += " If its teacher has learnt from cases that judged it, the figures are too good."
     return text

@@ -46,6 +46,7 @@ class TrainSegmentation(Task):
         "Hatamizadeh A, Nath V, Tang Y, et al. Swin UNETR. BrainLes 2021, LNCS 12962:272-284.",
         "Myronenko A. 3D MRI brain tumor segmentation using autoencoder regularization. BrainLes 2018, LNCS "
         "11384:311-320.",
+        "Hinton G, Vinyals O, Dean J. Distilling the knowledge in a neural network. arXiv:1503.02531, 2015.",
         "Hu EJ, Shen Y, Wallis P, et al. LoRA: low-rank adaptation of large language models. ICLR 2022.",
     )
     keywords = ("learning", "nnU-Net", "fine-tune", "transfer", "cross-validation", "U-Net", "train")
@@ -110,6 +111,7 @@ class TrainSegmentation(Task):
             advanced=True,
         ),
         *options.FINE_TUNING,
+        *options.TEACHING,
         *options.ORIGIN,
     )  # fmt: skip
     outputs = (
