@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import pixel_classifier, segmentation_accuracy, segmentation_inference, segmentation_models
+from . import pixel_classifier, segmentation_classical, segmentation_inference, segmentation_models
 
 EXTRAS = ("monai",)
 """Packages of peers, installed for the benchmark only."""
@@ -13,5 +13,5 @@ PARTS = (
     segmentation_inference.prompt_rows,
     *segmentation_models.PARTS,
     pixel_classifier.rows,
-    *segmentation_accuracy.PARTS,
+    *segmentation_classical.PARTS,
 )

@@ -67,8 +67,8 @@ class ModelFile:
 class Entry:
     """A model of the catalogue; ``labels`` are (name, "SCT^code" or empty).
 
-    ``options`` go to the loader; ``requirement`` is the Python package that brings the weights; ``seconds`` and
-    ``memory_mb`` were measured on two processor cores, ``measured_on`` says with which image.
+    ``options`` go to the loader; ``requirement`` is the Python package that brings the weights; ``seconds`` of
+    processor time and ``memory_mb`` of the whole program were measured as ``measured_on`` says.
     """
 
     id: str
