@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from ..classify.known import KNOWN
 from ..core import (
     BooleanParameter,
     ChoiceParameter,
     FloatParameter,
     InputError,
-    ParameterError,
-    PlotPort,
     TablePort,
     Task,
     TextParameter,
-    TextPort,
     VolumePort,
 )
 from . import options
 from .networks import CLASSIFICATION
-from .segmentation_task import outputs_of
 from .sources import read_collection, scene_classification
+from .task_parts import REQUIREMENTS, check_source, outputs, outputs_of, quick
 
 
 class TrainClassification(Task):
@@ -89,44 +84,23 @@ class TrainClassification(Task):
         *options.FINE_TUNING,
         *options.ORIGIN,
     )  # fmt: skip
-    outputs = (
-        TablePort("metrics", "Figures", "Accuracy, AUC and others on cases that were not seen, with 95 % intervals."),
-        TablePort("history", "Course", "Loss, learning rate and scores of each validation."),
-        PlotPort("curves", "Curves", "Loss over the steps.", optional=True),
-        TextPort("report", "Report", "The model card in words."),
-    )
-    requirements = ("torch>=2.2", "monai>=1.4", "safetensors>=0.4", "einops>=0.7")
+    outputs = outputs("Accuracy, AUC and others on cases that were not seen, with 95 % intervals.")
+    requirements = REQUIREMENTS
     uses_device = True
     can_finish_early = True
 
     def validate(self, inputs, parameters):
-        given = [bool(parameters.data), bool(parameters.table), bool(inputs.images)]
-        if sum(given) != 1:
-            raise InputError(
-                "Data: give exactly one of a data folder, a data table, or the scene's images with labels."
-            )
-        if not parameters.folder:
-            raise ParameterError("Training folder: no folder was given; choose an empty one.")
+        check_source(parameters, bool(inputs.images), "the scene's images with labels")
         if inputs.images and inputs.labels is None:
             raise InputError("Labels: a table that says which class each image has is needed.")
 
     def example(self):
-        import tempfile
-
         from ..core import Table
         from ..core.examples import example_volume
 
-        global _example_folder
-        if _example_folder is None:
-            _example_folder = tempfile.TemporaryDirectory(prefix="medimgai-training-")
         images = [example_volume(f"image {n}", seed=n) for n in range(8)]
         labels = Table({"image": tuple(v.name for v in images), "label": ("low", "high") * 4}, "labels")
-        parameters = {
-            "folder": str(Path(_example_folder.name) / "classification"), "existing": "replace", "steps": 2,
-            "batch": 2, "held_out_percent": 50.0, "precision": "full", "augmentation": "none", "workers": 0,
-            "size_voxels": "8 8 8",
-        }  # fmt: skip
-        return {"images": images, "labels": labels}, parameters
+        return {"images": images, "labels": labels}, quick("classification") | {"batch": 2, "size_voxels": "8 8 8"}
 
     def run(self, inputs, parameters, context):
         from .classification_run import train_classification
@@ -139,6 +113,3 @@ class TrainClassification(Task):
                 parameters.patient_pattern,
             )  # fmt: skip
         return outputs_of(train_classification(collection, parameters, context))
-
-
-_example_folder = None

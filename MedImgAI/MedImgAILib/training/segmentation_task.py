@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 
@@ -13,22 +11,15 @@ from ..core import (
     ChoiceParameter,
     FloatParameter,
     InputError,
-    ParameterError,
-    Plot,
-    PlotPort,
     SegmentationPort,
-    Series,
-    Table,
-    TablePort,
     Task,
-    Text,
     TextParameter,
-    TextPort,
     VolumePort,
 )
 from . import options
 from .networks import SEGMENTATION
 from .sources import read_collection, scene_segmentation
+from .task_parts import REQUIREMENTS, check_source, outputs, outputs_of, quick
 
 _CPU_STEPS, _GPU_STEPS = 1000, 10_000
 
@@ -114,44 +105,27 @@ class TrainSegmentation(Task):
         *options.TEACHING,
         *options.ORIGIN,
     )  # fmt: skip
-    outputs = (
-        TablePort("metrics", "Figures", "Dice of each segment and case that its network had not seen."),
-        TablePort("history", "Course", "Loss, learning rate and scores of each validation."),
-        PlotPort("curves", "Curves", "Loss over the steps.", optional=True),
-        TextPort("report", "Report", "The model card in words."),
-    )
-    requirements = ("torch>=2.2", "monai>=1.4", "safetensors>=0.4", "einops>=0.7")
+    outputs = outputs("Dice of each segment and case that its network had not seen.")
+    requirements = REQUIREMENTS
     uses_device = True
     can_finish_early = True
     orientation_tolerance = 5e-2
     """Rounding of a resampling to a new grid goes through all steps."""
 
     def validate(self, inputs, parameters):
-        given = [bool(parameters.data), bool(parameters.table), bool(inputs.images or inputs.segmentations)]
-        if sum(given) != 1:
-            raise InputError(
-                "Data: give exactly one of a data folder, a data table, or images with segmentations of the scene."
-            )
-        if not parameters.folder:
-            raise ParameterError("Training folder: no folder was given; choose an empty one.")
-        if given[2] and not (inputs.images and inputs.segmentations):
+        from_scene = bool(inputs.images or inputs.segmentations)
+        check_source(parameters, from_scene, "images with segmentations of the scene")
+        if from_scene and not (inputs.images and inputs.segmentations):
             raise InputError("Images: both images and segmentations of the scene are needed.")
 
     def example(self):
-        import tempfile
-
         from ..core.examples import example_segmentation, example_volume
 
-        global _example_folder
-        if _example_folder is None:
-            _example_folder = tempfile.TemporaryDirectory(prefix="medimgai-training-")
         images = [example_volume(f"image {n}", seed=n) for n in range(2)]
         segmentations = [example_segmentation(f"truth {n}") for n in range(2)]
-        parameters = {
-            "folder": str(Path(_example_folder.name) / "segmentation"), "existing": "replace", "steps": 2, "batch": 1,
-            "network": "unet", "held_out_percent": 50.0, "precision": "full", "augmentation": "none", "workers": 0,
+        return {"images": images, "segmentations": segmentations}, quick("segmentation") | {
+            "batch": 1, "network": "unet",
         }  # fmt: skip
-        return {"images": images, "segmentations": segmentations}, parameters
 
     def run(self, inputs, parameters, context):
         from .segmentation_run import train_segmentation
@@ -168,25 +142,3 @@ class TrainSegmentation(Task):
         steps = _CPU_STEPS if context.device == "cpu" else _GPU_STEPS
         outcome = train_segmentation(collection, parameters, context, steps)
         return outputs_of(outcome)
-
-
-def outputs_of(outcome: SimpleNamespace) -> dict:
-    """Tables, plot and text of a finished training, for the ports of both tasks."""
-    rows = [{"fold": n} | row for n, trained in enumerate(outcome.histories, start=1) for row in trained]
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    history = Table({c: np.array([row.get(c, np.nan) for row in rows], float) for c in columns}, "Training")
-    wide = {"step": np.array(sorted({row["step"] for row in rows}), float)}
-    for n, trained in enumerate(outcome.histories, start=1):
-        known = {row["step"]: row["loss"] for row in trained}
-        wide[f"fold {n}"] = np.array([known.get(s, np.nan) for s in wide["step"]])
-    series = tuple(Series(name, "step", name) for name in wide if name != "step")
-    plot = Plot(Table(wide, "Loss"), series, "Loss", "Loss", "step", "loss")
-    return {
-        "metrics": outcome.metrics,
-        "history": history,
-        "curves": plot,
-        "report": Text(outcome.report, "Model card"),
-    }
-
-
-_example_folder = None
