@@ -108,7 +108,7 @@ def _list(arguments, store: ModelStore, context) -> int:
         read_catalogue(), " ".join(arguments.words), arguments.modality, arguments.body_part,
         license=arguments.license, format=arguments.format,
     )  # fmt: skip
-    here = {package.card.id: package.card for package in store.installed()}
+    here = {package.card.id: package for package in store.installed()}
     if arguments.installed:
         entries = [e for e in entries if e.id in here]
     if arguments.json:
@@ -120,9 +120,24 @@ def _list(arguments, store: ModelStore, context) -> int:
         print(f"{mark} {entry.id:<{width}}  {entry.title}  [{entry.format}, {entry.license[:40]}, {size_text(entry)}]")
     known = {e.id for e in read_catalogue()}
     for own in sorted(here.keys() - known):
-        print(f"* {own}  {here[own].title}  [own]")
+        if _fits(here[own].card, arguments):
+            whose = "comes with MedImgAI" if here[own].folder.parent == store.shipped else "own"
+            print(f"* {own:<{width}}  {here[own].card.title}  [{whose}]")
     print("* installed   - needs something that 'medimgai models show ID' tells", file=sys.stderr)
     return 0
+
+
+def _fits(card, arguments) -> bool:
+    """Whether a model that is not in the catalogue is meant by the words and filters, as far as its card tells."""
+    segments = (s.name for output in card.outputs for s in output.segments)
+    words = " ".join((card.id, card.title, card.license, *(i.name for i in card.inputs), *segments)).lower()
+    return (
+        all(word in words for text in arguments.words for word in text.lower().split())
+        and (not arguments.modality or arguments.modality in {i.modality for i in card.inputs})
+        and (not arguments.license or arguments.license == card.license)
+        and not arguments.body_part
+        and not arguments.format
+    )
 
 
 def size_text(entry: Entry) -> str:

@@ -286,6 +286,10 @@ def test_installed_model_is_found_by_its_id(tmp_path, monkeypatch, capsys, image
     monkeypatch.setenv("MEDIMGAI_MODELS", str(tmp_path / "models"))
     assert run(capsys, "import", str(script.folder))[0] == 0
     task = TorchScriptSegmentation()
+    for words, is_meant in (((), True), (("blob",), True), (("blob", "--modality", "CT"), False), (("lung",), False)):
+        code, out, _ = run(capsys, "list", *words)
+        assert code == 0 and ("Blobs  [own]" in out) == is_meant, words
+    assert "pneumonia_chest_xray" not in out and "[own]" not in run(capsys, "list", "pneumonia")[1]
     inputs = {"images": [image]}
     parameters = {"model": "own.blobs", "trust": True}
     assert task.execute(inputs, parameters, Worker())["segmentation"].segments[0].name == "Blob"
