@@ -243,3 +243,37 @@ def test_dice_loss_agrees_with_monai():
     torch.testing.assert_close(segmentation_loss()(scores, labels), peer, rtol=1e-4, atol=1e-4)
     deep = torch.stack([scores, scores], dim=1)
     torch.testing.assert_close(segmentation_loss()(deep, labels), segmentation_loss()(scores, labels))
+
+
+# Mirrored images when a package is applied
+
+
+def test_a_network_asked_about_both_sides_favours_none():
+    """Its answer to the mirrored image is the mirrored answer, which a lopsided network's own is not."""
+    torch = pytest.importorskip("torch")
+    from MedImgAILib.networks.sliding_window import Plan, infer
+    from MedImgAILib.networks.variations import mirrored
+
+    torch.manual_seed(0)
+    network = torch.nn.Conv3d(1, 3, 3, padding=1).eval()
+    image = np.random.default_rng(0).normal(size=(1, 10, 12, 16)).astype(np.float32)
+
+    def found(array, axes):
+        return infer(network, array, Plan((8, 8, 8), 0.5, variations=mirrored(axes))).labels
+
+    flipped = np.ascontiguousarray(image[..., ::-1])
+    assert (found(flipped, ("i",))[..., ::-1] == found(image, ("i",))).mean() > 0.999
+    assert (found(flipped, ())[..., ::-1] == found(image, ())).mean() < 0.9
+    assert [v.flips for v in mirrored(("i", "k"))] == [(), (2,), (0,), (0, 2)]
+
+
+def test_mirrored_axes_stand_in_the_card():
+    from MedImgAILib.core import ModelError
+    from MedImgAILib.core.model_inference import Inference
+    from MedImgAILib.core.model_json import Node
+
+    rules = Inference(mirrored=("i", "k"))
+    assert Inference.read(Node(rules.to_json(), "inference")) == rules
+    for wrong in (["x"], ["i", "i"], [0], "i"):
+        with pytest.raises(ModelError, match="mirrored"):
+            Inference.read(Node({"mirrored": wrong}, "inference"))
