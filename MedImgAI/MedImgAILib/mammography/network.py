@@ -177,7 +177,9 @@ def network_answer(package: ModelPackage, results: dict[str, ViewResult], covera
         maps = [class_activation(network, tensor, 1) for network in classifier.networks]
         saliency[view] = on_picture(np.mean(maps, axis=0), results[view], pixel_mm)
     top = max(float(m.max()) for m in saliency.values())
-    if top > 0:
+    if top <= 0:
+        context.warn(f"The network's map is empty: nothing in the pictures speaks for {diagnosis.classes[1]}.")
+    else:
         # One scale for the exam, so that views can be compared.
         saliency = {view: m / top for view, m in saliency.items()}
     return Answer(

@@ -271,3 +271,18 @@ def test_headers_are_read_in_training(tmp_path):
     found = {(e.patient, e.side, e.projection) for e in entries}
     assert found == {("x0", "left", "cc"), ("x1", "right", "mlo")}
     assert all(e.read().provenance["dicom"]["mammography"]["laterality"] in "LR" for e in entries)
+
+
+def test_the_network_sees_the_breast_and_its_map_returns_to_the_place():
+    from MedImgAILib.mammography.network import on_picture, prepared
+    from MedImgAILib.mammography.phantom import drawn
+    from MedImgAILib.mammography.view import examine
+
+    image, truth = drawn(oblique=True, mass=(230, 90))
+    result = examine("right_mlo", volume_of(image[:, ::-1], 0.4), 0.0, 0.5, Context("cpu"))
+    seen = prepared(result, 1.0)
+    assert seen.shape == (224, 128) and seen.min() == 0 and 0.9 < seen.max() <= 1
+    back = on_picture(seen, result, 1.0)
+    assert back[~result.breast].max() == 0 and np.corrcoef(back[truth["breast"]], image[truth["breast"]])[0, 1] > 0.9
+    brightest = np.unravel_index(np.argmax(back), back.shape)
+    assert np.hypot(brightest[0] - 230, brightest[1] - 90) * 0.4 < 3
