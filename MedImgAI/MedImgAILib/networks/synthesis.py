@@ -25,6 +25,8 @@ class Synthesis:
         Largest standard deviation about the typical values, which are 0…1.
     spread : float
         Largest standard deviation within a label.
+    blur : float
+        Largest standard deviation, in voxels, of the Gaussian that smooths the borders; the least is 0.35.
     thick : float
         Largest slice thickness, in voxels, that is imitated.
     coarse : float
@@ -40,6 +42,7 @@ class Synthesis:
     typical: float = 0.55
     jitter: float = 0.12
     spread: float = 0.12
+    blur: float = 0.85
     thick: float = 4.0
     coarse: float = 2.2
     shading: float = 0.5
@@ -70,7 +73,7 @@ def synthetic_image(labels, contrasts, rng, plan: Synthesis = Synthesis()):
     means = _means(contrasts, rng, plan)
     spreads = plan.spread * torch.rand(len(means), generator=rng) ** 2
     image = means[labels] + spreads[labels] * torch.randn(labels.shape, generator=rng)
-    image = smoothed(image, [0.35 + 0.5 * _one(rng)] * 3)
+    image = smoothed(image, [0.35 + (plan.blur - 0.35) * _one(rng)] * 3)
     kind = _one(rng)
     if kind < 0.4:
         factors = [1.0] * 3
