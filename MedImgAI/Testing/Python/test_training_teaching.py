@@ -68,7 +68,7 @@ def test_a_teacher_and_cases_without_labels_help(teacher, tmp_path):
     alone, _ = learn(table(tmp_path, range(20, 22), (), range(12)), tmp_path / "alone", steps=100)
     cases = table(tmp_path, range(20, 22), range(30, 60), range(12))
     helped, report = learn(cases, tmp_path / "helped", steps=100, teacher=str(teacher))
-    assert helped > alone + 0.05, (alone, helped)
+    assert helped > alone + 0.03, (alone, helped)
     assert "also on 30 cases without labels" in report and "2 cases of" not in report
     assert "figures are too good" in report
 
