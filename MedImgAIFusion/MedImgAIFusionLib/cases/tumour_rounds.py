@@ -112,13 +112,13 @@ def judge(network, classifier: RegionClassifier, case: Case, names, context) -> 
 
     The regions are those of the true tumour.
     """
-    with context.part(0.85, 0.95) as part:
+    with context.part(0.0, 0.7) as part:
         found = infer(network, case.array, part).argmax(0).astype(np.uint8)
     row: dict = {"case": case.name}
     for part_name, values in PARTS.items():
         row[f"Dice {part_name.lower()}"] = dice(np.isin(found, values), np.isin(case.labels, values))
     for number, name in enumerate(names if len(names) > 1 else ()):
-        with context.part(0.95, 1.0) as part:
+        with context.part(0.7 + 0.3 * number / len(names), 0.7 + 0.3 * (number + 1) / len(names)) as part:
             row[alone_figure(name)] = dice(_alone(network, case, number, part), case.labels > 0)
     regions = regions_of(case.array, case.labels > 0, case.geometry.spacing_kji)
     truth = majority(regions, case.labels)

@@ -114,7 +114,8 @@ class TrainBrainTumour(Task):
                 others = cases[:number] + cases[number + 1 :]
                 with context.part(0.1 + 0.9 * number / trainings, 0.1 + 0.9 * (number + 1) / trainings) as part:
                     network, regions = learn(others, names, settings, part, f"Loss/without {case.name}")
-                    kept = judge(network, regions, case, names, part)
+                    with part.part(0.85, 1.0):
+                        kept = judge(network, regions, case, names, part)
                 if context.finish_early:
                     # What follows would be learnt in one step; this network is the best there is.
                     learnt, judged = others, [*judged, kept]
@@ -126,7 +127,10 @@ class TrainBrainTumour(Task):
             with context.part(1 - 0.9 / trainings, 1.0) as part:
                 network, regions = learn(cases, names, settings, part, "Loss/all")
         if not judged:
-            judged = [judge(network, regions, case, names, context) for case in cases]
+            for number, case in enumerate(cases):
+                start, share = 1 - 0.135 / trainings, 0.135 / trainings / len(cases)
+                with context.part(start + share * number, start + share * (number + 1)):
+                    judged.append(judge(network, regions, case, names, context))
         rows = [found.row for found in judged]
         table = Table({key: _column([row[key] for row in rows]) for key in rows[0]}, "Cases")
         if parameters.model:
