@@ -86,7 +86,7 @@ def test_a_head_cut_off(colin):
 
 
 def test_another_contrast(colin):
-    """White matter made darker than grey and fluid bright: harder than T2, since the rims of skin and bone turn bright."""
+    """White matter darker than grey and fluid bright; harder than T2, for the rims of skin and bone turn bright too."""
     head, brain = colin
     top = np.percentile(head.array[brain], 95)
     value = np.clip(head.array / top, 0, 1.4)
