@@ -12,8 +12,11 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-LARGEST_SHARE, FEWEST_VOXELS = 0.6, 25
-"""A structure fills no more of a sample, and has no fewer voxels."""
+LARGEST_SHARE, FEWEST_VOXELS = 0.6, 120
+"""A structure fills no more of a sample, and has no fewer voxels there."""
+
+SHARES = {"abdomen": 0.5, "thorax": 0.1, "colin": 0.05, "mni152": 0.1, "ms26": 0.05, "tumour": 0.1, "hippocampus": 0.1}
+"""How often each group of images is drawn."""
 
 
 @dataclass
@@ -33,7 +36,7 @@ class Case:
             if box is None:
                 continue
             voxels = np.argwhere(self.labels[box] == number) + [s.start for s in box]
-            if len(voxels) >= FEWEST_VOXELS:
+            if len(voxels) >= 25:
                 extent = max((s.stop - s.start) * mm for s, mm in zip(box, self.spacing))
                 self.places[number] = voxels[:: max(1, len(voxels) // 3000)], extent
         for step in (1, 2, 4):
@@ -68,6 +71,10 @@ def load_cases(data: Path) -> list[Case]:
     for contrast in ("FLAIR", "T2"):
         add(f"ms26 {contrast}", f"ms_multimodal/patient26/{contrast}.nii.gz", lesions)
     add("tumour", "brain_tumour/brain1_image.nrrd", labels_of("brain_tumour/brain1_label.nrrd"))
+    for number, path in enumerate(sorted((data / "hippocampus" / "images").glob("*.nii.gz"))):
+        if number % 8:  # every eighth is kept to judge by
+            whole = (labels_of(f"hippocampus/labels/{path.name}") > 0).astype(np.uint8)
+            add(f"hippocampus {path.name}", path.relative_to(data), whole)
     return cases
 
 
@@ -79,7 +86,9 @@ def sample(cases: list[Case], rng, size: int):
             labels = _shapes(rng, size)
             image, start = None, tuple(rng.integers(size // 4, 3 * size // 4, 3))
         else:
-            case = cases[0] if rng.random() < 0.45 else cases[rng.integers(len(cases))]
+            group = rng.choice(list(SHARES), p=list(SHARES.values()))
+            of_group = [c for c in cases if c.name.startswith(group)]
+            case = of_group[rng.integers(len(of_group))]
             image, labels, start = _crop(case, rng, size)
         if labels[start] == 0:
             continue
@@ -94,13 +103,13 @@ def sample(cases: list[Case], rng, size: int):
 
 def _shapes(rng, size):
     """Labels 1, 2, …: where each of several smooth random fields is the largest, with ellipsoids above them."""
-    count = rng.integers(2, 9)
-    coarse = int(rng.integers(4, 12))
+    count = rng.integers(2, 6)
+    coarse = int(rng.integers(3, 8))
     fields = np.stack([_smooth(rng, coarse, size) for _ in range(count)])
     labels = (fields.argmax(axis=0) + 1).astype(np.uint8)
     grid = np.indices((size,) * 3, dtype=np.float32)
     for number in range(rng.integers(0, 6)):
-        middle, radii = rng.uniform(0.15, 0.85, 3) * size, rng.uniform(0.05, 0.3, 3) * size
+        middle, radii = rng.uniform(0.15, 0.85, 3) * size, rng.uniform(0.1, 0.35, 3) * size
         turn = _rotation(rng, np.pi)
         offset = np.tensordot(turn, grid - middle[:, None, None, None], axes=1)
         distance = np.sqrt(((offset / radii[:, None, None, None]) ** 2).sum(axis=0))
@@ -125,7 +134,7 @@ def _crop(case: Case, rng, size):
     numbers = list(case.places)
     voxels, extent = case.places[numbers[rng.integers(len(numbers))]]
     place = voxels[rng.integers(len(voxels))]
-    side = extent / rng.uniform(0.2, 0.95)
+    side = extent / np.exp(rng.uniform(np.log(0.25), np.log(1.3)))
     step = max(side / size, 0.5 * case.spacing.min())
     start = np.rint(size / 2 + rng.uniform(-0.25, 0.25, 3) * size).astype(int)
     turn = _rotation(rng, 0.4)[rng.permutation(3)] * rng.choice([-1, 1], 3)[:, None] * rng.uniform(0.8, 1.25, 3)
@@ -152,7 +161,9 @@ def _painted(labels, image, rng):
     _, flat = np.unique(regions, return_inverse=True)
     flat = flat.reshape(labels.shape)
     count = flat.max() + 1
-    shades, spread = rng.uniform(0, 1, count), rng.uniform(0, 0.08, count)
+    # Every two shades differ; those of neighbours may still be close.
+    shades = rng.permutation(np.linspace(0, 1, count)) + rng.uniform(-0.3, 0.3, count) / count
+    spread = rng.uniform(0, 0.06, count)
     painted = shades[flat] + spread[flat] * rng.normal(size=labels.shape)
     return ndimage.gaussian_filter(painted.astype(np.float32), rng.uniform(0.2, 1.2))
 
@@ -166,13 +177,13 @@ def _altered(image, rng):
         image = 1 - image
     if rng.random() < 0.4:
         image = image * (1 + 0.25 * _smooth(rng, 3, len(image)))
-    if rng.random() < 0.25:
-        axis, step = int(rng.integers(3)), int(rng.integers(2, 5))
+    if rng.random() < 0.15:
+        axis, step = int(rng.integers(3)), int(rng.integers(2, 4))
         thick = ndimage.uniform_filter1d(image, step, axis=axis)
         image = np.repeat(thick.take(range(0, len(image), step), axis), step, axis).take(range(len(image)), axis)
     if rng.random() < 0.3:
         image = ndimage.gaussian_filter(image, rng.uniform(0.3, 1.2))
-    image = image + np.float32(rng.uniform(0, 0.08)) * rng.normal(size=image.shape).astype(np.float32)
+    image = image + np.float32(0.08 * rng.random() ** 2) * rng.normal(size=image.shape).astype(np.float32)
     low, high = np.percentile(image, [1, 99])
     return ((image - low) / max(high - low, 1e-6)).astype(np.float32)
 

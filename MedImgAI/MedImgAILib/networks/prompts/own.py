@@ -1,7 +1,7 @@
-"""Our own promptable network: a look at the whole image, then a close look at what was found.
+"""Our own promptable network: a close look at what was pointed at, and wider ones while the structure goes on.
 
-Both looks are at most 96³ voxels, so that the time does not depend on the size of the image. What the network knows
-of each look is kept; a further prompt costs the decoder alone.
+A look is at most 96³ voxels, so that the time does not depend on the size of the image. What the network knows of each
+look is kept; a further prompt costs the decoder alone.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from .network import STRIDE
 _MOST = 96
 """Voxels along the edge of a cubic look; others have no more voxels together."""
 _MARGIN = 0.35
-"""Of a structure's extent, left around it in the close look."""
-_CLOSER = 0.75
-"""A close look whose voxels are no smaller than this times those of the first is not worth while."""
-_LEAST_MM = 12.0
-"""Around a point of which the first look found nothing."""
+"""Of a box's extent, left around it."""
+_WIDER = 1.8
+"""How much wider each look is than the one before."""
+_TOUCHES = 0.05
+"""A structure goes on beyond a look if so much of its surface lies at the look's edge."""
 
 
 class OwnNetwork:
@@ -42,20 +42,45 @@ class OwnNetwork:
 
     def segment(self, image: Volume, prompts: Prompts, kept: Embeddings, key, context: Context) -> np.ndarray:
         """(K, J, I) bool: the structure on the grid of ``image``, which is in canonical order."""
-        whole = _grid(image.geometry, np.zeros(3), np.array(image.geometry.shape) - 1.0)
-        with context.part(0.0, 0.5) as part:
-            part.progress(0.0, "Looking at the whole image")
-            likely = self._look(image, whole, prompts, kept, key, part)
-        low, high = _box_of(likely > 0.5, whole, image.geometry, prompts)
-        close = _grid(image.geometry, *_widened(low, high, image.geometry))
-        seen = kept.find(lambda k: k[0] == key and isinstance(k[1], _Look) and _serves(k[1], close, whole))
-        close = seen[1].geometry if seen else close
-        with context.part(0.5, 0.9) as part:
-            if _voxel(close) < _CLOSER * _voxel(whole):
-                part.progress(0.0, "Looking closely")
-                likely, whole = self._look(image, close, prompts, kept, key, part), close
-        with context.part(0.9, 1.0):
-            return _on_image(likely, whole, image.geometry)
+        low, high = prompts.extent(image.geometry)
+        if prompts.box is not None:
+            grid = _grid(image.geometry, *_widened(low, high, image.geometry))
+            likely = self._look(image, grid, prompts, kept, key, context)
+            return _on_image(likely, grid, image.geometry)
+        spacing = image.geometry.spacing_kji
+        side = max(_MOST * spacing.min(), 1.5 * float(((high - low + 1) * spacing).max()))
+        number = 0
+        while True:
+            context.progress(1 - 0.7**number, "Looking more widely" if number else "Looking closely")
+            with context.part(1 - 0.7**number, 1 - 0.7 ** (number + 1)) as part:
+                grid = _grid(image.geometry, *_cube((low + high) / 2, side, image.geometry))
+                everything = _covers(grid, image.geometry)
+                if not everything:
+                    grid = self._kept_grid(kept, key, grid, prompts, image.geometry) or grid
+                likely = self._look(image, grid, prompts, kept, key, part)
+            found = _pointed_at(likely > 0.5, prompts.marks(prompts.inside, grid))
+            if everything or (found.any() and not _goes_on(found, grid, image.geometry)):
+                return _on_image(np.where(found, likely, np.minimum(likely, 0.49)), grid, image.geometry)
+            side *= _WIDER
+            number += 1
+
+    @staticmethod
+    def _kept_grid(kept, key, wanted, prompts, geometry) -> Geometry | None:
+        """The grid of an earlier look about as wide as ``wanted``, in whose inner part all points lie."""
+        last = np.array(geometry.shape[::-1]) - 1.0
+
+        def serves(known):
+            if known[0] != key or not isinstance(known[1], _Look):
+                return False
+            grid = known[1].geometry
+            extent = np.array(grid.shape[::-1])
+            index = (grid.ijk(prompts.inside) + 0.5) / extent
+            ends = geometry.ijk(grid.ras(np.array([-0.5, -0.5, -0.5]) + np.array([extent * 0, extent])))
+            inner = ((index > 0.15) | (ends[0] < 0.5)) & ((index < 0.85) | (ends[1] > last - 0.5))
+            return 0.75 < _width(grid) / _width(wanted) < 1.3 and bool(inner.all())
+
+        known = kept.find(serves)
+        return known[1].geometry if known else None
 
     def _look(self, image, grid, prompts, kept, key, context) -> np.ndarray:
         """(K, J, I) float32 probabilities on ``grid``."""
@@ -105,8 +130,9 @@ class _Look:
         return hash(self._numbers)
 
 
-def _voxel(grid: Geometry) -> float:
-    return float(np.prod(grid.spacing) ** (1 / 3))
+def _width(grid: Geometry) -> float:
+    """Edge in mm of the cube as large as a grid."""
+    return float(np.prod(grid.shape[::-1] * grid.spacing) ** (1 / 3))
 
 
 def _grid(geometry: Geometry, low, high) -> Geometry:
@@ -129,18 +155,45 @@ def _grid(geometry: Geometry, low, high) -> Geometry:
     return Geometry.from_spacing(tuple(int(n) for n in shape), (voxel,) * 3, origin, geometry.directions)
 
 
-def _box_of(found, grid: Geometry, geometry: Geometry, prompts: Prompts):
-    """Lowest and highest index (k, j, i) on the image of what was found and of the prompts; a box alone counts."""
-    low, high = prompts.extent(geometry)
-    if prompts.box is not None:
-        return low, high
-    if not found.any():
-        around = _LEAST_MM / geometry.spacing_kji
-        return low - around, high + around
-    spans = [np.flatnonzero(found.any(axis=tuple(a for a in range(3) if a != axis)))[[0, -1]] for axis in range(3)]
-    corners = np.array([[span[n] for span in spans] for n in (0, 1)], float)
-    index = geometry.ijk(grid.ras(corners[:, ::-1]))[:, ::-1]
-    return np.minimum(low, index.min(axis=0)), np.maximum(high, index.max(axis=0))
+def _cube(middle, side: float, geometry: Geometry):
+    """Lowest and highest index (k, j, i) of a cube of ``side`` mm, within the image."""
+    half = side / geometry.spacing_kji / 2 - 0.5
+    last = np.array(geometry.shape) - 1.0
+    return np.clip(middle - half, 0, last), np.clip(middle + half, 0, last)
+
+
+def _pointed_at(found, marked):
+    """The connected parts of ``found`` next to the marks; all of it if there are none."""
+    from scipy.ndimage import binary_dilation, label
+
+    parts, _ = label(found)
+    chosen = np.unique(parts[binary_dilation(marked, iterations=2)])
+    chosen = chosen[chosen > 0]
+    return np.isin(parts, chosen) if len(chosen) else found
+
+
+def _goes_on(found, grid: Geometry, geometry: Geometry) -> bool:
+    """Whether a structure reaches the faces of a look beyond which there is more of the image."""
+    at_edge = 0
+    for axis in range(3):
+        for end in (0, -1):
+            face = found.take(end, axis)
+            if not face.any():
+                continue
+            place = np.argwhere(face).mean(axis=0)
+            index = np.insert(place, axis, 0 if end == 0 else grid.shape[axis] - 1)
+            beyond = index.copy()
+            beyond[axis] += -1.0 if end == 0 else 1.0
+            if geometry.contains(grid.ras(beyond[::-1])):
+                at_edge += int(face.sum())
+    return at_edge > max(4, _TOUCHES * found.sum() ** (2 / 3))
+
+
+def _covers(grid: Geometry, geometry: Geometry) -> bool:
+    """Whether a look shows the whole image."""
+    last = np.array(geometry.shape[::-1]) - 1.0
+    index = grid.ijk(geometry.ras(np.array([np.zeros(3), last])))
+    return bool((index > -1).all() and (index < np.array(grid.shape[::-1])).all())
 
 
 def _widened(low, high, geometry: Geometry):
@@ -150,19 +203,6 @@ def _widened(low, high, geometry: Geometry):
     middle = (low + high) / 2
     shape = np.array(geometry.shape)
     return np.maximum(middle - (width - 1) / 2, 0), np.minimum(middle + (width - 1) / 2, shape - 1)
-
-
-def _serves(seen: _Look, wanted: Geometry, whole: Geometry) -> bool:
-    """Whether an earlier close look shows what is wanted, and not much more."""
-    grid = seen.geometry
-    if _voxel(grid) >= _CLOSER * _voxel(whole) or _voxel(grid) > 1.5 * _voxel(wanted):
-        return False
-    corners = np.array([np.zeros(3), np.array(wanted.shape[::-1]) - 1.0])
-    index = grid.ijk(wanted.ras(corners))
-    # The wanted look has a margin, half of which may be missing.
-    slack = 0.5 * _MARGIN / (1 + 2 * _MARGIN) * np.array(wanted.shape[::-1]) * _voxel(wanted) / _voxel(grid)
-    low, high = index.min(axis=0), index.max(axis=0) - np.array(grid.shape[::-1])
-    return bool((low >= -0.5 - slack).all() and (high <= slack).all())
 
 
 def _smoothed(image: Volume, grid: Geometry) -> Volume:

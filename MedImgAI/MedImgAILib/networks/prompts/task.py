@@ -185,7 +185,7 @@ def _example_package() -> Path:
         from ...core.model_card import ModelCard, ModelInput, ModelOutput
         from .network import PromptNet
 
-        arguments = {"channels": [4, 8, 8, 8, 8], "decoded": [4, 8, 8, 8, 8]}
+        arguments = {"channels": [4, 8, 8, 8], "decoded": [4, 8, 8, 8]}
         with torch.random.fork_rng():
             torch.manual_seed(3)
             state = PromptNet(**arguments).state_dict()
