@@ -274,8 +274,8 @@ def cards():
         "maps that SynthSeg's authors publish (github.com/BBillot/SynthSeg, Apache-2.0); Scripts/train_brain.py.",
         "intended_use": "Research on MR images of adult brains, with or without skull.",
         "limits": "Children were never shown, large lesions only as random patches. Grey and white matter are least "
-        "exact where they differ little, as in T2. Look at the result where the field of view cuts the head. The state of "
-        "the tissue network was chosen among three by its figures on ICBM152, which are therefore optimistic.",
+        "exact where they differ little, as in T2. Look at the result where the field of view cuts the head. The state "
+        "of the tissue network was chosen among three by its figures on ICBM152, which are therefore optimistic.",
     }  # fmt: skip
     return [
         ModelCard(
