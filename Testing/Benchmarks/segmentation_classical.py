@@ -69,7 +69,7 @@ def chest_radiographs() -> list[Agreement]:
         truth = np.isin(mask.array, (1, 2))
         painted = np.zeros(truth.shape, np.uint8)
         painted[:, 16::32] = 1 + truth[:, 16::32]
-        strokes = Segmentation.fromlabels_of(painted, grid, [Segment("Rest", 1), Segment("Lungs", 2)], "strokes")
+        strokes = Segmentation.from_labels(painted, grid, [Segment("Rest", 1), Segment("Lungs", 2)], "strokes")
         outputs = run_all(
             "segment.pixel_classifier_train", {"images": [image], "strokes": strokes},
             {"scales_mm": "2, 4, 8, 16", "trees": 40},
@@ -94,7 +94,7 @@ def _strokes(image: Volume, lesion: np.ndarray) -> Segmentation:
     painted[::6][rest[::6] & (rng.random(rest[::6].shape) < 0.05)] = 1
     painted[::6][lesion[::6]] = 2
     segments = [Segment("Rest", 1), Segment("Lesion", 2)]
-    return Segmentation.fromlabels_of(painted, image.geometry, segments, "strokes")
+    return Segmentation.from_labels(painted, image.geometry, segments, "strokes")
 
 
 def rows() -> list[dict]:

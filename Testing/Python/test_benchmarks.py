@@ -64,3 +64,18 @@ def test_core_is_among_the_benchmarks():
     for name in run.names():
         module = importlib.import_module(f"Benchmarks.{name}")
         assert all(callable(part) for part in getattr(module, "PARTS", ()) or (module.rows,))
+
+
+def test_strokes_for_the_pixel_classifier():
+    """In every sixth slice all of the lesion, and some of what is bright beside it."""
+    import numpy as np
+    from Benchmarks.segmentation_classical import _strokes
+    from MedImgAILib.core import Geometry, Volume
+
+    lesion = np.zeros((13, 20, 20), bool)
+    lesion[4:8, 5:9, 5:9] = True
+    image = Volume(np.ones(lesion.shape, np.float32), Geometry.from_spacing(lesion.shape))
+    painted = _strokes(image, lesion).layers[0]
+    assert set(np.flatnonzero(painted.any(axis=(1, 2)))) == {0, 6, 12}
+    assert ((painted == 2) == (lesion & (np.arange(13) % 6 == 0)[:, None, None])).all()
+    assert 20 < (painted == 1).sum() < 120
