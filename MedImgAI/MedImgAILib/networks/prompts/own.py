@@ -1,4 +1,4 @@
-"""Our own promptable network: a close look at what was pointed at, and wider ones while the structure goes on.
+"""Our own promptable network: looks at what was pointed at, from close to wide, of which the surest answer counts.
 
 A look is at most 96³ voxels, so that the time does not depend on the size of the image. What the network knows of each
 look is kept; a further prompt costs the decoder alone.
@@ -20,10 +20,12 @@ _MOST = 96
 """Voxels along the edge of a cubic look; others have no more voxels together."""
 _MARGIN = 0.35
 """Of a box's extent, left around it."""
+_CLOSEST = 48
+"""Voxels of the image's finest spacing along the edge of the first look."""
 _WIDER = 1.8
 """How much wider each look is than the one before."""
-_TOUCHES = 0.05
-"""A structure goes on beyond a look if so much of its surface lies at the look's edge."""
+_TOUCHES, _CUT_OFF = 0.05, 0.9
+"""A structure of whose surface so much lies at the look's edge goes on beyond; its answer counts for so much less."""
 
 
 class OwnNetwork:
@@ -47,22 +49,21 @@ class OwnNetwork:
             grid = _grid(image.geometry, *_widened(low, high, image.geometry))
             likely = self._look(image, grid, prompts, kept, key, context)
             return _on_image(likely, grid, image.geometry)
-        spacing = image.geometry.spacing_kji
-        side = max(_MOST * spacing.min(), 1.5 * float(((high - low + 1) * spacing).max()))
-        number = 0
-        while True:
-            context.progress(1 - 0.7**number, "Looking more widely" if number else "Looking closely")
-            with context.part(1 - 0.7**number, 1 - 0.7 ** (number + 1)) as part:
-                grid = _grid(image.geometry, *_cube((low + high) / 2, side, image.geometry))
-                everything = _covers(grid, image.geometry)
-                if not everything:
+        best, answer = 0.0, None
+        wanted = _looks(image.geometry, low, high)
+        for number, grid in enumerate(wanted):
+            with context.part(number / len(wanted), (number + 1) / len(wanted)) as part:
+                part.progress(0.0, f"Look {number + 1} of {len(wanted)}")
+                if number + 1 < len(wanted):
                     grid = self._kept_grid(kept, key, grid, prompts, image.geometry) or grid
                 likely = self._look(image, grid, prompts, kept, key, part)
             found = _pointed_at(likely > 0.5, prompts.marks(prompts.inside, grid))
-            if everything or (found.any() and not _goes_on(found, grid, image.geometry)):
-                return _on_image(np.where(found, likely, np.minimum(likely, 0.49)), grid, image.geometry)
-            side *= _WIDER
-            number += 1
+            sure = _expected_dice(likely, found)
+            if _goes_on(found, grid, image.geometry):
+                sure *= _CUT_OFF
+            if sure > best:
+                best, answer = sure, (np.where(found, likely, np.minimum(likely, 0.49)), grid)
+        return np.zeros(image.geometry.shape, bool) if answer is None else _on_image(*answer, image.geometry)
 
     @staticmethod
     def _kept_grid(kept, key, wanted, prompts, geometry) -> Geometry | None:
@@ -155,6 +156,26 @@ def _grid(geometry: Geometry, low, high) -> Geometry:
     return Geometry.from_spacing(tuple(int(n) for n in shape), (voxel,) * 3, origin, geometry.directions)
 
 
+def _looks(geometry: Geometry, low, high) -> list[Geometry]:
+    """Grids about the prompts between two indices (k, j, i), each wider than the last; the last one shows all."""
+    spacing = geometry.spacing_kji
+    side = max(_CLOSEST * spacing.min(), 1.5 * float(((high - low + 1) * spacing).max()))
+    grids = []
+    while not grids or not _covers(grids[-1], geometry):
+        grids.append(_grid(geometry, *_cube((low + high) / 2, side, geometry)))
+        side *= _WIDER
+    # The same whatever the prompts are.
+    return [*grids[:-1], _grid(geometry, np.zeros(3), np.array(geometry.shape) - 1.0)]
+
+
+def _expected_dice(likely, found) -> float:
+    """The Dice that ``found`` has if the probabilities are right, those of other parts above a half left out."""
+    if not found.any():
+        return 0.0
+    own = likely[found].sum()
+    return float(2 * own / (own + likely[likely <= 0.5].sum() + found.sum()))
+
+
 def _cube(middle, side: float, geometry: Geometry):
     """Lowest and highest index (k, j, i) of a cube of ``side`` mm, within the image."""
     half = side / geometry.spacing_kji / 2 - 0.5
@@ -206,14 +227,21 @@ def _widened(low, high, geometry: Geometry):
 
 
 def _smoothed(image: Volume, grid: Geometry) -> Volume:
-    """The image without the detail that voxels as large as the grid's cannot show."""
+    """The part of the image about a look, without the detail that voxels as large as the grid's cannot show."""
     from scipy.ndimage import gaussian_filter
 
+    shape = np.array(image.geometry.shape)
     ratio = grid.spacing.min() / image.geometry.spacing_kji
-    sigma = np.where(np.array(image.geometry.shape) > 1, 0.4 * np.sqrt(np.maximum(ratio**2 - 1, 0)), 0)
-    if sigma.max() < 0.4:
-        return image
-    return image.with_array(gaussian_filter(image.array.astype(np.float32), sigma))
+    sigma = np.where(shape > 1, 0.4 * np.sqrt(np.maximum(ratio**2 - 1, 0)), 0)
+    corners = np.array([np.zeros(3), np.array(grid.shape[::-1]) - 1.0])
+    index = image.geometry.ijk(grid.ras(corners))[:, ::-1]
+    margin = np.ceil(4 * sigma) + 1
+    low = np.clip(np.floor(index.min(axis=0)) - margin, 0, shape - 1).astype(int)
+    high = np.clip(np.ceil(index.max(axis=0)) + margin, 0, shape - 1).astype(int)
+    array = image.array[tuple(slice(a, b + 1) for a, b in zip(low, high))].astype(np.float32)
+    if sigma.max() >= 0.4:
+        array = gaussian_filter(array, sigma)
+    return Volume(array, image.geometry.cropped(tuple(low), tuple(high - low + 1)))
 
 
 def _on_image(likely, grid: Geometry, geometry: Geometry) -> np.ndarray:
