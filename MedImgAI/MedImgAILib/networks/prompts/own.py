@@ -245,10 +245,13 @@ def _smoothed(image: Volume, grid: Geometry) -> Volume:
 
 
 def _on_image(likely, grid: Geometry, geometry: Geometry) -> np.ndarray:
-    """Probabilities of a look as a mask on the image, computed in the part that the look shows."""
+    """Probabilities of a look as a mask on the image, computed where the look found something."""
     result = np.zeros(geometry.shape, bool)
-    corners = np.array([np.zeros(3), np.array(grid.shape[::-1]) - 1.0])
-    index = geometry.ijk(grid.ras(corners))[:, ::-1]
+    found = np.argwhere(likely > 0.5)
+    if not len(found):
+        return result
+    corners = np.array([found.min(axis=0) - 1.0, found.max(axis=0) + 1.0])
+    index = geometry.ijk(grid.ras(corners[:, ::-1]))[:, ::-1]
     low = np.maximum(np.floor(index.min(axis=0)), 0).astype(int)
     high = np.minimum(np.ceil(index.max(axis=0)), np.array(geometry.shape) - 1).astype(int)
     if (low > high).any():
