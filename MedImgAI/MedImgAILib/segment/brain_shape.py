@@ -6,7 +6,7 @@ import numpy as np
 
 from ..core.terminology import BRAIN, GREY_MATTER, WHITE_MATTER
 
-VOLUME_ML = (350.0, 2300.0)
+VOLUME_ML = (350.0, 2000.0)
 """From a newborn's brain to a large adult's with the fluid around it."""
 LENGTH_MM = (85.0, 230.0)
 """Of the longest axis of the ellipsoid with the mask's second moments."""

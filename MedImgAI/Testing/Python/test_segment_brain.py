@@ -147,3 +147,13 @@ def test_abdominal_mr_gives_a_warning(task):
         assert "brain" in str(error).lower() or "too small" in str(error)
         return
     assert len(warnings) == 1 and "hardly a brain" in warnings[0]
+
+
+@pytest.mark.parametrize("volume, doubted", [(300, True), (1300, False), (1950, False), (2080, True)])
+def test_a_brain_is_neither_tiny_nor_beyond_a_large_head(volume, doubted):
+    """Ellipsoids with a brain's proportions; with a part of the face a mask has more than 2 L."""
+    radii = np.array([0.8, 0.85, 1.05])
+    radii *= (volume * 1000 / (4 / 3 * np.pi * radii.prod())) ** (1 / 3) / 3
+    index = np.indices((64, 64, 64)) - 31.5
+    mask = ((index / radii[:, None, None, None]) ** 2).sum(axis=0) < 1
+    assert bool(brain_doubts(mask, (3.0, 3.0, 3.0))) == doubted
