@@ -83,7 +83,7 @@ def throughput_rows() -> list[dict]:
     def whole(workers=1):
         train(network, make, loss, replace(settings, workers=workers), None, None, Context("cpu"))
 
-    ours, peer = interleaved(whole, bare, repeats=5)
+    ours, peer = interleaved(whole, bare, repeats=3)
     size = "×".join(str(n) for n in plan.patch[::-1])
     return [
         row(f"training throughput relative to the bare loop, patches of {size} with full augmentation", peer / ours,
