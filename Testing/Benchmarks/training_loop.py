@@ -14,7 +14,7 @@ from .measuring import interleaved, row
 
 STEPS = 1200
 """Of each of the five networks, as the documented command has it: about 25 minutes of one core in all."""
-_TURN = 30
+_TURN = 40
 
 
 def hippocampus_rows() -> list[dict]:
