@@ -20,6 +20,7 @@ from ..core import (
     TextParameter,
     TextPort,
 )
+from ..training.options import ORIGIN
 from .exams import check_folds, positive_classes, read_exams
 from .screening import PIXEL
 
@@ -96,14 +97,7 @@ class TrainBreastScreening(Task):
             choices={"stop": "End", "skip": "Leave out"}, advanced=True,
         ),
         PIXEL,
-        TextParameter(
-            "patient_pattern", "Patient in the path", "",
-            "Regular expression whose group is the patient, where neither table nor DICOM says it.", advanced=True,
-        ),
-        TextParameter(
-            "label_column", "Label column", "", "Column of the table that holds the label, if it is called otherwise.",
-            advanced=True,
-        ),
+        *ORIGIN,
     )  # fmt: skip
     outputs = (
         TablePort("figures", "Figures", "On patients that were not learnt from, with 95 % intervals."),

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from listening import Listening
 from MedImgAILib.core import Context, InputError, Volume, VolumePort
 from MedImgAILib.hosts.files import read_file
 from MedImgAILib.mammography import suspicion
@@ -15,15 +16,6 @@ from MedImgAILib.mammography.picture import enlarged, picture_of, reduced
 from MedImgAILib.mammography.screening import BreastScreening
 from MedImgAILib.mammography.view import examine, projection_by_shape
 from testing_data import data_path
-
-
-class Listening(Context):
-    def __init__(self):
-        super().__init__("cpu")
-        self.messages = []
-
-    def on_log(self, level, message):
-        self.messages.append(message)
 
 
 def dice(a, b):

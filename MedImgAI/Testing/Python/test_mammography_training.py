@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+from listening import Listening
 from MedImgAILib.classify.feature_training import parts
 from MedImgAILib.core import Context, InputError, ModelError, ParameterError, VolumePort
 from MedImgAILib.core.model_package import ModelPackage
@@ -19,15 +20,6 @@ from testing_dicom import new_dataset, set_pixels
 
 SMALL = {"shape": (170, 100), "pixel_mm": 1.0}
 PIXEL = 1.0
-
-
-class Listening(Context):
-    def __init__(self):
-        super().__init__("cpu")
-        self.messages = []
-
-    def on_log(self, level, message):
-        self.messages.append(message)
 
 
 def figure(table, name):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from listening import Listening
 from MedImgAILib.core import Context, InputError, VolumePort
 from MedImgAILib.hosts.files import read_file
 from MedImgAILib.mammography.phantom import drawn, drawn_exam, volume_of
@@ -14,18 +15,6 @@ from testing_data import data_path
 from testing_dicom import new_dataset, set_pixels
 
 PRESENTATION, PROCESSING = "1.2.840.10008.5.1.4.1.1.1.2", "1.2.840.10008.5.1.4.1.1.1.2.1"
-
-
-class Listening(Context):
-    def __init__(self):
-        super().__init__("cpu")
-        self.messages = []
-
-    def on_log(self, level, message):
-        self.messages.append(message)
-
-    def heard(self, words):
-        return any(words in message for message in self.messages)
 
 
 def features(image, name="left_cc", context=None, **geometry):
