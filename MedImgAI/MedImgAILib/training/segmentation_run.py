@@ -188,11 +188,11 @@ class _Run:
         """Of the cross-entropy, if they are wanted."""
         if not self.parameters.class_weights:
             return None
-        labels = [self.preparation.loaded(c).labels for c in cases]
-        counts = [sum(int((one == n).sum()) for one in labels) for n in range(len(self.names) + 1)]
+        classes = len(self.names) + 1
+        counts = sum(np.bincount(self.preparation.loaded(c).labels.ravel(), minlength=classes) for c in cases)
         # The effective number saturates; scaled so that the most frequent class counts as a few thousand.
-        scale = max(1.0, max(counts) / 5000)
-        return effective_number_weights(np.array(counts) / scale)
+        scale = max(1.0, counts.max() / 5000)
+        return effective_number_weights(counts / scale)
 
     def _package(self, outcome: Outcome, ready) -> SimpleNamespace:
         test = self._of(ready, self.divided.test)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from MedImgAILib.core import Geometry, Segment, Segmentation, Volume
@@ -277,3 +279,20 @@ def test_mirrored_axes_stand_in_the_card():
     for wrong in (["x"], ["i", "i"], [0], "i"):
         with pytest.raises(ModelError, match="mirrored"):
             Inference.read(Node({"mirrored": wrong}, "inference"))
+
+
+def test_weights_of_segments_by_their_voxels():
+    """Cui et al. 2019, equation 1, on counts scaled so that the most frequent class has 5000; rare ones weigh more."""
+    from MedImgAILib.training.losses import effective_number_weights
+    from MedImgAILib.training.segmentation_run import _Run
+
+    labels = [np.repeat(np.uint8([0, 1, 2]), [19000, 900, 100]), np.repeat(np.uint8([0, 1]), [19500, 500])]
+    run = SimpleNamespace(
+        parameters=SimpleNamespace(class_weights=True), names=("a", "b"),
+        preparation=SimpleNamespace(loaded=lambda case: SimpleNamespace(labels=labels[case])),
+    )  # fmt: skip
+    found = np.asarray(_Run._class_weights(run, [0, 1]))
+    np.testing.assert_allclose(found, effective_number_weights(np.array([38500, 1400, 100]) * 5000 / 38500), rtol=1e-6)
+    assert found[0] < found[1] < found[2]
+    run.parameters.class_weights = False
+    assert _Run._class_weights(run, [0, 1]) is None
