@@ -3,7 +3,7 @@
 import qt
 import slicer
 
-from ..core import Task
+from ..core import MedImgAIError, Task
 from ..core.parameters import RangeParameter
 from ..hosts import mrml
 from .form import ParameterForm
@@ -96,7 +96,8 @@ class TaskRows:
                 if node.GetID() not in taken | self._proposed and _has_voxels(node):
                     found[node.GetID()] = node
         self._proposed.update(found)
-        proposed = self.task.proposed_inputs({id_: mrml.read_node(node) for id_, node in found.items()})
+        volumes = {id_: _read(node) for id_, node in found.items()}
+        proposed = self.task.proposed_inputs({id_: volume for id_, volume in volumes.items() if volume is not None})
         for port in empty:
             if port.name in proposed:
                 state.set_nodes(self.task, port, [found[proposed[port.name]]])
@@ -129,6 +130,14 @@ def _label(port):
     label = qt.QLabel(f"{port.title}:")
     label.toolTip = port.help
     return label
+
+
+def _read(node):
+    """The volume of a node; None if it cannot be taken as it is, which the user is told when it is chosen."""
+    try:
+        return mrml.read_node(node)
+    except MedImgAIError:
+        return None
 
 
 def _has_voxels(node) -> bool:
