@@ -70,19 +70,18 @@ class Augmentation:
         if axes:
             image = image.flip([axis + 1 for axis in axes])
             labels = None if labels is None else labels.flip(axes)
-        transform = self._transform()
-        transform.set_random_state(int(rng.integers(1 << 31)))
-        image = transform({"image": image})["image"]
+        # One state for all transforms: MONAI would seed one for each, which takes longer than most of them.
+        state = np.random.RandomState(np.random.PCG64(int(rng.integers(1 << 31))))
+        for transform in self._transforms():
+            transform.set_random_state(state=state)
+            image = transform({"image": image})["image"]
         image = torch.as_tensor(image).as_subclass(torch.Tensor).float().contiguous()
         return image, None if labels is None else labels.contiguous()
 
-    def _transform(self):
-        held = getattr(self._own, "transform", None)
-        if held is None:
-            from monai.transforms import Compose
-
-            held = self._own.transform = Compose(self._intensity())
-        return held
+    def _transforms(self) -> list:
+        if not hasattr(self._own, "transforms"):
+            self._own.transforms = self._intensity()
+        return self._own.transforms
 
     def _intensity(self) -> list:
         from monai import transforms as t

@@ -81,15 +81,15 @@ def check_classes(numbers, classes) -> None:
         )
 
 
-def batches(cases, numbers, classes: int, plan: Plan, parameters, context, load) -> ImageBatches:
+def batches(cases, numbers, classes: int, plan: Plan, parameters, context, load, seed: int) -> ImageBatches:
     """The samples of a training part."""
     flips = [parameters.mirror and axis == plan.dimensions - 1 for axis in range(plan.dimensions)]
     bias = plan.inputs[0].modality == "MR"
     augmentation = Augmentation(plan.dimensions, parameters.augmentation, flips, bias)
-    sampler = Sampler(numbers, parameters.balance, context.seed)
+    sampler = Sampler(numbers, parameters.balance, seed)
     divisor = (4,) * plan.dimensions
     return ImageBatches(
-        cases, numbers, classes, sampler, augmentation, parameters.mixup, context.seed, context, parameters.on_error,
+        cases, numbers, classes, sampler, augmentation, parameters.mixup, seed, context, parameters.on_error,
         parameters.multi_scale, divisor, load,
     )  # fmt: skip
 

@@ -13,7 +13,17 @@ from . import classification as parts
 from .cache import Preparation
 from .cards import Summary, model_card, origin_name, report
 from .distributed import team
-from .experiment import Folder, Outcome, data_hash, identity_of, parts_of, run_round, settings_record, with_interval
+from .experiment import (
+    Folder,
+    Outcome,
+    data_hash,
+    identity_of,
+    network_of,
+    parts_of,
+    run_round,
+    settings_record,
+    with_interval,
+)
 from .losses import classification_loss
 from .networks import classification_network, least_edge
 from .options import choices_of
@@ -21,8 +31,8 @@ from .planning import plan_images
 from .transfer import as_prepared
 
 _DECIDING = (
-    "network", "modality", "folds", "held_out_percent", "loss", "smoothing", "balance", "mixup", "augmentation",
-    "mirror", "multi_scale", "start", "tuning", "rank", "on_error", "size_voxels",
+    "network", "modality", "folds", "networks", "held_out_percent", "loss", "smoothing", "balance", "mixup",
+    "augmentation", "mirror", "multi_scale", "start", "tuning", "rank", "on_error", "size_voxels",
 )  # fmt: skip
 """Parameters beside the loop's settings that decide the weights."""
 
@@ -106,9 +116,9 @@ class _Run:
         for number, (kept, out) in enumerate(rounds):
             with context.part(0.1 + 0.88 * number / count, 0.1 + 0.88 * (number + 1) / count):
                 self._round(f"fold_{number + 1}", ready, kept, out, outcome)
-            if outcome.trained[-1].ended == "user":
+            if outcome.stopped:
                 break
-        if self.parameters.keep == "all" and outcome.trained[-1].ended != "user":
+        if self.parameters.keep == "all" and not outcome.stopped:
             with context.part(0.1 + 0.88 * (count - 1) / count, 0.98):
                 everything = np.unique(np.concatenate([np.r_[k, o] for k, o in rounds]))
                 final = Outcome()
@@ -125,28 +135,32 @@ class _Run:
         cases, numbers = self._there(ready, kept)
         unseen, truth = self._there(ready, out)
         parts.check_classes(numbers, self.classes)
-        batch = parts.batches(
-            cases, numbers, len(self.classes), self.plan, parameters, context, self.preparation.loaded
-        )
+
+        def batches(seed):
+            return parts.batches(
+                cases, numbers, len(self.classes), self.plan, parameters, context, self.preparation.loaded, seed
+            )
+
         counts = np.bincount(numbers, minlength=len(self.classes))
         loss = classification_loss(parameters.loss, counts, parameters.smoothing)
         dimensions = self.plan.dimensions
         validate = parts.validation(unseen, truth, self.preparation.loaded, dimensions, self.device) if unseen else None
         with context.part(0.0, 0.97) as part:
             trained = run_round(
-                self.architecture, self.arguments, self.choices.start, batch, loss, self.choices.settings, validate,
+                self.architecture, self.arguments, self.choices.start, batches, loss, self.choices.settings, validate,
                 self.folder / name, part, f"{self.identity} {name}", self.team, self.device,
+                count=parameters.networks,
             )  # fmt: skip
-        outcome.states.append(trained.state)
+        states = [one.state for one in trained]
+        outcome.states += states
         outcome.trained.append(trained)
         if unseen:
             logits = None
             if self.team.leads:
-                network = build(self.architecture, self.arguments)
-                network.load_state_dict(trained.state)
+                network = network_of(self.architecture, self.arguments, states, self.device)
                 with context.part(0.97, 1.0) as part:
                     logits = parts.logits_of(
-                        network.to(self.device).eval(), unseen, self.preparation.loaded, dimensions, self.device, part
+                        network, unseen, self.preparation.loaded, dimensions, self.device, part
                     )
             logits = self.team.agreed(logits)
             outcome.judged.append(parts.Judged(tuple(c.case for c in unseen), logits, truth))
@@ -175,9 +189,8 @@ class _Run:
         self.team.agreed(None)
         package = ModelPackage.load(path)
         self.context.used_model(f"{card.id} {card.version}", package.card.weights_sha256)
-        histories = [trained.history for trained in outcome.trained]
         return SimpleNamespace(
-            metrics=metrics, histories=histories, report=report(package.card, summary), package=path,
+            metrics=metrics, histories=outcome.histories, report=report(package.card, summary), package=path,
             judged=outcome.judged,
         )  # fmt: skip
 
@@ -194,9 +207,7 @@ class _Run:
         cases, truth = [cases[n] for n in picked], truth[picked]
         seen = []
         for number, state in enumerate(states):
-            network = build(self.architecture, self.arguments)
-            network.load_state_dict(state)
-            network = network.to(self.device).eval()
+            network = network_of(self.architecture, self.arguments, [state], self.device)
             with self.context.part(
                 0.98 + 0.02 * number / len(states), 0.98 + 0.02 * (number + 1) / len(states)
             ) as part:
@@ -212,14 +223,9 @@ class _Run:
         cases, truth = self._there(ready, self.divided.test)
         if not cases:
             return None
-        total = 0
-        for state in outcome.states:
-            network = build(self.architecture, self.arguments)
-            network.load_state_dict(state)
-            total = total + parts.logits_of(
-                network.to(self.device).eval(), cases, self.preparation.loaded, self.plan.dimensions, self.device
-            )
-        return parts.Judged(tuple(c.case for c in cases), total / len(outcome.states), truth)
+        network = network_of(self.architecture, self.arguments, outcome.states, self.device)
+        logits = parts.logits_of(network, cases, self.preparation.loaded, self.plan.dimensions, self.device)
+        return parts.Judged(tuple(c.case for c in cases), logits, truth)
 
     def _summary(self, outcome: Outcome, ready, tested) -> tuple[Summary, Table]:
         found, by_round, rows = {}, {}, {"figure": [], "part": [], "value": [], "from": [], "to": []}

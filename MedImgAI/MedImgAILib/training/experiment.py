@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core import Context, InputError, OutputError
-from ..core.model_networks import build
+from ..core.model_networks import build, combined
 from ..core.model_package import ModelPackage
 from .distributed import Team
 from .loop import Settings, Trained, train
@@ -48,7 +48,8 @@ class Outcome:
     ----------
     states : list of dict
         Weights of each network.
-    trained : list of Trained
+    trained : list of list of Trained
+        The networks of each round.
     judged : list
         What ``evaluate`` gave for each round.
     """
@@ -56,6 +57,16 @@ class Outcome:
     states: list = field(default_factory=list)
     trained: list = field(default_factory=list)
     judged: list = field(default_factory=list)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the user ended the last training early."""
+        return self.trained[-1][-1].ended == "user"
+
+    @property
+    def histories(self) -> list:
+        """For each round and each of its networks the validations."""
+        return [[network.history for network in trained] for trained in self.trained]
 
 
 def parts_of(cases, classes, count: int, share: float, seed: int) -> Parts:
@@ -152,10 +163,39 @@ def data_hash(keys) -> str:
 
 
 def run_round(
-    architecture, arguments, start: Start, batch, loss, settings: Settings, validate, folder, context: Context,
-    identity: str, team: Team, device: str, teacher=None,
-) -> Trained:  # fmt: skip
-    """Train one network from the given start; its state is of the plain architecture whatever was tuned."""
+    architecture, arguments, start: Start, batches, loss, settings: Settings, validate, folder: Path, context: Context,
+    identity: str, team: Team, device: str, teacher=None, count: int = 1,
+) -> list[Trained]:  # fmt: skip
+    """Train ``count`` networks from the given start, with one seed after the other; fewer if the user ends it early.
+
+    Parameters
+    ----------
+    batches : callable
+        ``batches(seed)`` gives what makes a network's batches.
+    folder : Path
+        Of the checkpoints; of several networks each has a folder of its own in it.
+    """
+    done = []
+    for number in range(count):
+        own, place, name = replace(settings, seed=settings.seed + number), folder, identity
+        if count > 1:
+            place, name = folder / f"network_{number + 1}", f"{identity} network {number + 1}"
+        with context.part(number / count, (number + 1) / count) as part:
+            done.append(
+                _run_one(
+                    architecture, arguments, start, batches(own.seed), loss, own, validate, place, part, name, team,
+                    device, teacher,
+                )  # fmt: skip
+            )
+        if done[-1].ended == "user":
+            break
+    return done
+
+
+def _run_one(
+    architecture, arguments, start, batch, loss, settings, validate, folder, context, identity, team, device, teacher
+) -> Trained:
+    """Train one network; its state is of the plain architecture whatever was tuned."""
     import torch
 
     torch.manual_seed(settings.seed)
@@ -169,6 +209,16 @@ def run_round(
     network.load_state_dict(done.state)
     merge_low_rank(network.cpu())
     return replace(done, state={name: value.detach().clone() for name, value in network.state_dict().items()})
+
+
+def network_of(architecture: str, arguments: dict, states: list, device: str):
+    """The network with these weights, in evaluation mode; of several the mean, as a model package gives it."""
+    networks = []
+    for state in states:
+        network = build(architecture, arguments)
+        network.load_state_dict(state)
+        networks.append(network.to(device).eval())
+    return combined(networks)
 
 
 def with_interval(figure, patients, context: Context, seed: int = 0) -> tuple[float, float, float]:

@@ -139,6 +139,10 @@ FOLDS = (
         "folds", "Folds", 1, "Networks in cross-validation, each judged on the patients it has not seen; 1 holds out a "
         "part once.", minimum=1, maximum=50,
     ),
+    IntegerParameter(
+        "networks", "Networks of each fold", 1, "Trained from different random numbers; the mean of their answers is "
+        "more accurate, and each takes its time, in training and later.", minimum=1, maximum=20,
+    ),
     FloatParameter(
         "held_out_percent", "Held out", 20.0, "Share of the patients that judge the network if there is one fold.", "%",
         minimum=5.0, maximum=50.0, enabled_when=("folds", (1,)),

@@ -98,7 +98,7 @@ def flips_allowed(segments, dimensions: int, mirror: str) -> tuple[bool, ...]:
     return tuple(flips)
 
 
-def batches(cases, network: str, plan: Plan, patch, parameters, context, flips, load) -> PatchBatches:
+def batches(cases, network: str, plan: Plan, patch, parameters, context, flips, load, seed: int) -> PatchBatches:
     """The samples of a training part."""
     modality = plan.inputs[0].modality
     augmentation = Augmentation(plan.dimensions, parameters.augmentation, flips, modality == "MR", plan.isotropic)
@@ -109,9 +109,9 @@ def batches(cases, network: str, plan: Plan, patch, parameters, context, flips, 
         for n, case in enumerate(cases):
             own = sorted(case.places, key=lambda label: (totals[label - 1], label))
             kinds[n] = own[0] if own else 0
-    sampler = Sampler(kinds, parameters.balance, context.seed)
+    sampler = Sampler(kinds, parameters.balance, seed)
     return PatchBatches(
-        cases, patch, sampler, augmentation, parameters.foreground_percent / 100, context.seed,
+        cases, patch, sampler, augmentation, parameters.foreground_percent / 100, seed,
         context, parameters.on_error, parameters.multi_scale, divisor_for(network, plan), load,
     )  # fmt: skip
 

@@ -13,7 +13,17 @@ from . import segmentation as parts
 from .cache import Preparation
 from .cards import Summary, model_card, origin_name, report
 from .distributed import team
-from .experiment import Folder, Outcome, data_hash, identity_of, parts_of, run_round, settings_record, with_interval
+from .experiment import (
+    Folder,
+    Outcome,
+    data_hash,
+    identity_of,
+    network_of,
+    parts_of,
+    run_round,
+    settings_record,
+    with_interval,
+)
 from .losses import effective_number_weights, segmentation_loss
 from .networks import patch_for, segmentation_network
 from .options import choices_of
@@ -22,7 +32,7 @@ from .teaching import Teacher, taught
 from .transfer import as_prepared
 
 _DECIDING = (
-    "network", "size", "modality", "folds", "held_out_percent", "loss", "class_weights", "balance",
+    "network", "size", "modality", "folds", "networks", "held_out_percent", "loss", "class_weights", "balance",
     "foreground_percent", "augmentation", "teacher_share", "mirror", "multi_scale", "start", "tuning",
     "rank", "on_error",
 )  # fmt: skip
@@ -122,9 +132,9 @@ class _Run:
         for number, (kept, out) in enumerate(rounds):
             with context.part(0.1 + 0.9 * number / count, 0.1 + 0.9 * (number + 1) / count):
                 self._round(f"fold_{number + 1}", self._of(ready, kept), self._of(ready, out), outcome, ready)
-            if self._stops(outcome):
+            if outcome.stopped:
                 break
-        if self.parameters.keep == "all" and not self._stops(outcome):
+        if self.parameters.keep == "all" and not outcome.stopped:
             with context.part(0.1 + 0.9 * (count - 1) / count, 1.0):
                 everything = self._of(ready, np.unique(np.concatenate([np.r_[k, o] for k, o in rounds])))
                 final = Outcome()
@@ -135,11 +145,8 @@ class _Run:
     def _of(self, ready, places):
         return [ready[self.cases[n].id] for n in places if self.cases[n].id in ready]
 
-    def _stops(self, outcome) -> bool:
-        return outcome.trained[-1].ended == "user"
-
     def _round(self, name, kept, out, outcome: Outcome, ready):
-        """Train one network and judge it."""
+        """Train the networks of a round and judge them together."""
         parameters, context = self.parameters, self.context
         if not any(case.places for case in kept):
             raise InputError("No case to learn from has a labelled voxel; correct the label images or the split.")
@@ -149,16 +156,13 @@ class _Run:
         loss = segmentation_loss(parameters.loss, class_weights=self._class_weights(kept))
         if self.teacher is not None:
             loss = taught(loss, parameters.teacher_share)
-        batch = parts.batches(
-            kept + further,
-            parameters.network,
-            self.plan,
-            self.patch,
-            parameters,
-            context,
-            self.flips,
-            self.preparation.loaded,
-        )
+
+        def batches(seed):
+            return parts.batches(
+                kept + further, parameters.network, self.plan, self.patch, parameters, context, self.flips,
+                self.preparation.loaded, seed,
+            )  # fmt: skip
+
         validate = (
             parts.validation(out, self.preparation, self.plan, self.patch, self.names, self.device, self.mirrored)
             if out
@@ -166,18 +170,18 @@ class _Run:
         )
         with context.part(0.0, 0.95) as part:
             trained = run_round(
-                self.architecture, self.arguments, self.choices.start, batch, loss, self.choices.settings, validate,
+                self.architecture, self.arguments, self.choices.start, batches, loss, self.choices.settings, validate,
                 self.folder / name, part, f"{self.identity} {name}", self.team, self.device, self.teacher,
+                parameters.networks,
             )  # fmt: skip
-        outcome.states.append(trained.state)
+        states = [one.state for one in trained]
+        outcome.states += states
         outcome.trained.append(trained)
         if not out:
             return
         judged = None
         if self.team.leads:
-            network = build(self.architecture, self.arguments)
-            network.load_state_dict(trained.state)
-            network = network.to(self.device).eval()
+            network = network_of(self.architecture, self.arguments, states, self.device)
             with context.part(0.95, 1.0) as part:
                 judged = parts.judge(
                     network, out, self.preparation, self.plan, self.patch, self.device, part, self.mirrored
@@ -214,9 +218,8 @@ class _Run:
             )
             self.context.log(f"Mean Dice of the {len(test)} cases of the test part: {parts.mean_dice(judged.dice):.4f}")
         self.context.used_model(f"{card.id} {card.version}", package.card.weights_sha256)
-        histories = [trained.history for trained in outcome.trained]
         return SimpleNamespace(
-            metrics=metrics, histories=histories, report=report(package.card, summary), package=path
+            metrics=metrics, histories=outcome.histories, report=report(package.card, summary), package=path
         )  # fmt: skip
 
     def _summary(self, outcome: Outcome, ready) -> tuple[Summary, Table]:

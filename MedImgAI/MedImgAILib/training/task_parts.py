@@ -49,13 +49,19 @@ def quick(name: str) -> dict:
 
 def outputs_of(outcome: SimpleNamespace) -> dict:
     """Tables, plot and text of a finished training, for the ports of :func:`outputs`."""
-    rows = [{"fold": n} | row for n, trained in enumerate(outcome.histories, start=1) for row in trained]
+    several = any(len(fold) > 1 for fold in outcome.histories)
+    rows, courses = [], {}
+    for n, fold in enumerate(outcome.histories, start=1):
+        for m, course in enumerate(fold, start=1):
+            at = {"fold": n, "network": m} if several else {"fold": n}
+            rows += [at | row for row in course]
+            courses[", ".join(f"{name} {number}" for name, number in at.items())] = course
     columns = list(dict.fromkeys(name for row in rows for name in row))
     history = Table({c: np.array([row.get(c, np.nan) for row in rows], float) for c in columns}, "Training")
     wide = {"step": np.array(sorted({row["step"] for row in rows}), float)}
-    for n, trained in enumerate(outcome.histories, start=1):
-        known = {row["step"]: row["loss"] for row in trained}
-        wide[f"fold {n}"] = np.array([known.get(s, np.nan) for s in wide["step"]])
+    for name, course in courses.items():
+        known = {row["step"]: row["loss"] for row in course}
+        wide[name] = np.array([known.get(s, np.nan) for s in wide["step"]])
     series = tuple(Series(name, "step", name) for name in wide if name != "step")
     plot = Plot(Table(wide, "Loss"), series, "Loss", "Loss", "step", "loss")
     return {

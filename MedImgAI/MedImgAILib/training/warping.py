@@ -55,21 +55,20 @@ class Warp:
         """
         if rng.random() >= self.share:
             return image, labels
-        grid = self._grid(tuple(image.shape[1:]), rng)
-        return _image_at(image, grid), None if labels is None else _labels_at(labels, grid)
+        return _at(image, labels, self._grid(tuple(image.shape[1:]), rng))
 
     def _grid(self, shape, rng):
         """(1, …, d) places in the coordinates of ``grid_sample``."""
         import torch
+        from torch.nn import functional
 
-        axes = [torch.arange(n, dtype=torch.float32) - (n - 1) / 2 for n in shape]
-        places = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
-        places = places @ torch.from_numpy(self._matrix(len(shape), rng).T)
-        places = places + torch.from_numpy(rng.uniform(-self.shift, self.shift, len(shape)).astype(np.float32))
-        if self.bend:
-            places = places + self._field(shape, rng)
-        half = torch.tensor([max((n - 1) / 2, 0.5) for n in shape])
-        return (places / half).flip(-1)[None]
+        half = np.array([max((n - 1) / 2, 0.5) for n in shape])  # voxels to -1 … 1
+        matrix = self._matrix(len(shape), rng) * half / half[:, None]
+        shift = rng.uniform(-self.shift, self.shift, len(shape)) / half
+        theta = np.concatenate([matrix[::-1, ::-1], shift[::-1, None]], axis=1)  # the last axis comes first
+        theta = torch.from_numpy(theta.astype(np.float32))[None]
+        grid = functional.affine_grid(theta, (1, 1, *shape), align_corners=True)
+        return grid + self._field(shape, half, rng) if self.bend else grid
 
     def _matrix(self, count: int, rng) -> np.ndarray:
         matrix = np.eye(count)
@@ -81,39 +80,41 @@ class Warp:
             turn[a, b], turn[b, a] = -np.sin(angle), np.sin(angle)
             matrix = matrix @ turn
         factors = rng.uniform(-self.scale, self.scale) + 0.5 * rng.uniform(-self.scale, self.scale, count)
-        return (matrix * np.exp(factors)).astype(np.float32)
+        return matrix * np.exp(factors)
 
-    def _field(self, shape, rng):
-        """(…, d) ways in voxels."""
+    def _field(self, shape, half, rng):
+        """(…, d) ways in the coordinates of ``grid_sample``."""
         import torch
         from torch.nn import functional
 
         knots = [max(2, int(round(n / self.knot_distance)) + 1) if n > 1 else 1 for n in shape]
-        ways = rng.normal(0, self.bend, (1, len(shape), *knots)).astype(np.float32)
+        ways = rng.normal(0, self.bend, (1, len(shape), *knots))
+        ways = (ways / half.reshape(-1, *[1] * len(shape)))[:, ::-1].astype(np.float32)
         mode = "trilinear" if len(shape) == 3 else "bilinear"
         spanned = functional.interpolate(torch.from_numpy(ways), tuple(shape), mode=mode, align_corners=True)
         return spanned[0].movedim(0, -1)
 
 
-def _image_at(image, grid):
-    from torch.nn import functional
-
-    return functional.grid_sample(image[None], grid, mode="bilinear", align_corners=True)[0]
-
-
-def _labels_at(labels, grid):
-    """The label with the largest share at each place, the background being what no label has."""
+def _at(image, labels, grid):
+    """Image and labels at the places of the grid, by one interpolation."""
     import torch
+
+    most = 0 if labels is None else int(labels.max())
+    if not 0 < most <= _MOST_SMOOTH_LABELS:
+        return _sampled(image, grid), _nearest(labels, grid) if most else labels
+    each = [(labels == n).float() for n in range(1, most + 1)]
+    sampled = _sampled(torch.cat([image, torch.stack(each)]), grid)
+    image, shares = sampled[: len(image)], sampled[len(image) :]
+    # The label with the largest share at each place, the background being what no label has.
+    largest, which = shares.max(dim=0)
+    return image, torch.where(largest >= 1 - shares.sum(dim=0), which + 1, 0).to(labels.dtype)
+
+
+def _sampled(values, grid, mode: str = "bilinear"):
     from torch.nn import functional
 
-    most = int(labels.max())
-    if most > _MOST_SMOOTH_LABELS:
-        return functional.grid_sample(labels[None, None].float(), grid, mode="nearest", align_corners=True)[0, 0].to(
-            labels.dtype
-        )
-    if most == 0:
-        return torch.zeros_like(labels)
-    each = torch.stack([(labels == n).float() for n in range(1, most + 1)])
-    shares = functional.grid_sample(each[None], grid, mode="bilinear", align_corners=True)[0]
-    largest, which = shares.max(dim=0)
-    return torch.where(largest >= 1 - shares.sum(dim=0), which + 1, 0).to(labels.dtype)
+    return functional.grid_sample(values[None], grid, mode=mode, align_corners=True)[0]
+
+
+def _nearest(labels, grid):
+    return _sampled(labels[None].float(), grid, "nearest")[0].to(labels.dtype)

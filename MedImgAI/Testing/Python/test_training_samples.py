@@ -133,6 +133,46 @@ def test_labels_move_with_the_image(dimensions, level):
     assert moved >= 8
 
 
+def places_seen(shape, seed, **ranges):
+    """(d, …) voxel coordinates that a warp shows at each voxel, NaN where it shows what lies outside."""
+    pytest.importorskip("torch")
+    import torch
+    from MedImgAILib.training.warping import Warp
+
+    own = np.stack(np.meshgrid(*(np.arange(float(n)) for n in shape), indexing="ij")).astype(np.float32)
+    given = torch.from_numpy(np.concatenate([own, np.ones((1, *shape), np.float32)]))
+    seen, _ = Warp(share=1.0, **ranges)(given, None, np.random.default_rng(seed))
+    seen = seen.numpy().astype(np.float64)
+    return np.where(seen[-1:] > 1 - 1e-5, seen[:-1], np.nan), own
+
+
+@pytest.mark.parametrize("shape", [(20, 33), (20, 33, 27)])
+def test_a_turn_keeps_right_angles_and_lengths_in_any_grid(shape):
+    moves = []
+    for seed in range(5):
+        seen, own = places_seen(shape, seed, degrees=25, scale=0.0, shift=2.0)
+        good = np.isfinite(seen).all(axis=0)
+        design = np.c_[own[:, good].T, np.ones(good.sum())]
+        fit, rest, *_ = np.linalg.lstsq(design, seen[:, good].T, rcond=None)
+        matrix, middle = fit[:-1].T, np.array([(n - 1) / 2 for n in shape])
+        assert rest.max() / good.sum() < 1e-6
+        assert matrix.T @ matrix == pytest.approx(np.eye(len(shape)), abs=1e-4)
+        assert np.linalg.det(matrix) == pytest.approx(1, abs=1e-4)
+        shift = np.r_[middle, 1] @ fit - middle
+        assert np.abs(shift).max() <= 2 + 1e-3, "the turn is about the middle"
+        moves.append(np.rad2deg(np.arccos(np.clip((np.trace(matrix) - len(shape) + 2) / 2, -1, 1))))
+    assert max(moves) > 5
+
+
+def test_bending_is_as_large_along_every_axis():
+    ways = []
+    for seed in range(12):
+        seen, own = places_seen((24, 60, 36), seed, degrees=0, scale=0.0, shift=0.0, bend=1.5)
+        ways.append(np.nanstd(seen - own, axis=(1, 2, 3)))
+    spread = np.mean(ways, axis=0)
+    assert (spread > 0.5).all() and (spread < 1.5).all() and spread.max() < 1.5 * spread.min()
+
+
 @pytest.mark.parametrize("dimensions", [2, 3])
 def test_augmentation_is_a_function_of_its_random_numbers(dimensions):
     pytest.importorskip("monai")

@@ -81,16 +81,21 @@ def test_a_folder_becomes_a_model_that_finds_the_segments(trained, balls):
 
 
 def test_figures_are_those_of_the_network_on_the_unseen_cases(trained, balls):
-    """Each fold's network is applied to its own held-out files by hand, without the code that judged it."""
+    check_figures(*trained, balls, 1)
+
+
+def check_figures(results, folder, balls, count):
+    """Each fold's networks are applied to its own held-out files by hand, without the code that judged them."""
     from MedImgAILib.core.model_networks import build
     from MedImgAILib.training.checkpoints import load_state
 
-    results, folder = trained
     card = ModelPackage.load(folder / "model").card
     for fold, case, expected in zip(*(results["metrics"].columns[c] for c in ("fold", "case", "Dice Shell"))):
-        network = build(card.architecture, card.arguments)
-        state = next((folder / f"fold_{int(fold)}").glob("best-*.pt"))
-        network.load_state_dict(load_state(state)["state"])
+        networks = []
+        for state in sorted((folder / f"fold_{int(fold)}").rglob("best-*.pt")):
+            networks.append(build(card.architecture, card.arguments).eval())
+            networks[-1].load_state_dict(load_state(state)["state"])
+        assert len(networks) == count
         image = sitk.GetArrayFromImage(sitk.ReadImage(str(balls / "images" / f"{case}.nii.gz")))[:, ::-1, ::-1]
         labels = sitk.GetArrayFromImage(sitk.ReadImage(str(balls / "labels" / f"{case}.nii.gz")))[:, ::-1, ::-1]
         image = (image - image.mean()) / image.std()
@@ -99,19 +104,40 @@ def test_figures_are_those_of_the_network_on_the_unseen_cases(trained, balls):
         assert all(p >= (0, 0) for p in pads), "the window holds the whole image"
         with torch.inference_mode():
             given = torch.from_numpy(np.pad(image, pads)[None, None].astype(np.float32))
-            both = network.eval()(given).softmax(1) + network(given.flip(-1)).softmax(1).flip(-1)
-            scores = both[0].argmax(0)
+            plain = sum(network(given) for network in networks) / count
+            turned = sum(network(given.flip(-1)) for network in networks) / count
+            scores = (plain.softmax(1) + turned.softmax(1).flip(-1))[0].argmax(0)
         found = scores.numpy()[tuple(slice(a, a + n) for (a, _), n in zip(pads, image.shape))]
         a, b = found == 1, labels == 1
         assert 2 * (a & b).sum() / (a.sum() + b.sum()) == pytest.approx(expected, abs=5e-3)
 
 
-def test_a_cancelled_training_goes_on_to_the_same_model(balls, tmp_path):
-    class Stops(Context):
-        def on_progress(self, fraction, message):
-            if fraction > 0.5:
-                raise Cancelled
+class Stops(Context):
+    """Cancelled after half of the work."""
 
+    def on_progress(self, fraction, message):
+        if fraction > 0.5:
+            raise Cancelled
+
+
+def test_several_networks_of_a_fold_judge_together_and_are_all_kept(balls, tmp_path):
+    """Figures, weights and curves of two networks for each of two folds, cancelled in between."""
+    short = {"steps": 20, "rate": 1e-2, "folds": 2, "networks": 2}
+    with pytest.raises(Cancelled):
+        train_segments(balls, tmp_path / "run", Stops("cpu", 1), **short)
+    first = (tmp_path / "run" / "fold_1" / "network_1" / "last.pt").read_bytes()
+    results = train_segments(balls, tmp_path / "run", **short)
+    assert (tmp_path / "run" / "fold_1" / "network_1" / "last.pt").read_bytes() == first, "it was trained already"
+    check_figures(results, tmp_path / "run", balls, 2)
+    package = ModelPackage.load(tmp_path / "run" / "model")
+    assert len({package.card.weights_sha256, *package.card.members}) == 4
+    history = results["history"].columns
+    rounds = [(f, n) for f, n, step in zip(history["fold"], history["network"], history["step"]) if step == 20]
+    assert rounds == [(1, 1), (1, 2), (2, 1), (2, 2)]
+    assert [s.name for s in results["curves"].series][1] == "fold 1, network 2"
+
+
+def test_a_cancelled_training_goes_on_to_the_same_model(balls, tmp_path):
     short = {"steps": 12, "validate_every": 4, "augmentation": "full"}
     train_segments(balls, tmp_path / "whole", **short)
     with pytest.raises(Cancelled):
@@ -226,6 +252,22 @@ def test_arrays_become_a_model_that_tells_classes_apart(pictures, tmp_path):
         table = next(v for v in found.values() if hasattr(v, "columns"))
         right += str(label) in json.dumps([str(v) for c in table.columns.values() for v in c][:3])
     assert right >= 6
+
+
+def test_several_networks_tell_classes_apart_together(pictures, tmp_path):
+    """The figures of the test part are those of the mean of the networks' scores, computed by hand."""
+    results = train_classes(pictures, tmp_path / "run", epochs=1, networks=3)
+    rows = {(f, p): v for f, p, v in zip(*(results["metrics"].columns[c] for c in ("figure", "part", "value")))}
+    package = ModelPackage.load(tmp_path / "run" / "model")
+    assert set(results["history"].columns["network"]) == {1, 2, 3} and len(package.networks("cpu")) == 3
+    rule = package.card.inputs[0].intensity
+    with np.load(pictures) as arrays:
+        images, truth = arrays["test_images"].astype(np.float32), arrays["test_labels"][:, 0]
+    with torch.inference_mode():
+        given = torch.from_numpy((images - rule.mean) / rule.std).float()[:, None]
+        scores = torch.stack([network(given) for network in package.networks("cpu")]).mean(0)
+    likely = scores.softmax(1)[:, 1].numpy()
+    assert rows["Brier score", "test"] == pytest.approx(np.mean((likely - truth) ** 2), abs=1e-4)
 
 
 def test_the_scene_trains_too():
