@@ -23,6 +23,7 @@ from ..core import (
     TextPort,
 )
 from ..core.model_package import DIAGNOSIS, ModelPackage
+from ..training.exclusive import LOCK, alone_in
 from . import robust_training as recipe_of
 from .known import KNOWN, chosen, with_known
 from .model_task import GUO
@@ -100,7 +101,7 @@ class TrainRobust(Task):
         TextPort("report", "Report", "Where the model lies and what it is good for."),
     )  # fmt: skip
 
-    requirements = ("torch>=2.2", "safetensors>=0.4", "scikit-learn>=1.3")
+    requirements = ("torch>=2.2", "safetensors>=0.4", "scikit-learn>=1.3", "filelock>=3.12")
     can_finish_early = True
 
     def validate(self, inputs, parameters):
@@ -139,6 +140,11 @@ class TrainRobust(Task):
         )  # fmt: skip
         folder = Path(parameters.folder.strip())
         check_folder(folder, learnt.digest())
+        with alone_in(folder):
+            return self._trained(learnt, judged, classes, recipe, folder, inputs, parameters, context)
+
+    def _trained(self, learnt, judged, classes, recipe, folder, inputs, parameters, context) -> dict:
+        """The outputs of :meth:`run`, from checked data in a folder of its own."""
         named = replace(learnt, classes=_names(parameters.class_names, classes))
         folds = recipe_of.folds_of(learnt, recipe)
         states, scores = [], np.zeros((len(learnt.truth), len(classes)))
@@ -231,7 +237,7 @@ def check_folder(folder: Path, digest: str):
     if folder.is_file():
         raise OutputError(f"{folder} is a file; give a folder for the training.")
     held = sorted(p.name for p in folder.iterdir()) if folder.exists() else []
-    others = [name for name in held if not re.fullmatch(r"member_\d+|model|draft", name)]
+    others = [name for name in held if not re.fullmatch(rf"member_\d+|model|draft|{re.escape(LOCK)}", name)]
     if others:
         raise OutputError(f"The folder {folder} holds '{others[0]}'; give an empty folder for the training.")
     if (folder / "model").exists() and digest not in ModelPackage.load(folder / "model").card.training_data:

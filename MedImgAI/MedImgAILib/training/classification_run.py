@@ -51,7 +51,8 @@ def train_classification(collection, parameters, context) -> SimpleNamespace:
     """
     with team(context.device) as (members, device):
         run = _Run(collection, parameters, context, members, device)
-        return members.agreed(run.result())
+        with run.folder.held(members.leads):
+            return members.agreed(run.result())
 
 
 class _Run:
@@ -159,9 +160,7 @@ class _Run:
             if self.team.leads:
                 network = network_of(self.architecture, self.arguments, states, self.device)
                 with context.part(0.97, 1.0) as part:
-                    logits = parts.logits_of(
-                        network, unseen, self.preparation.loaded, dimensions, self.device, part
-                    )
+                    logits = parts.logits_of(network, unseen, self.preparation.loaded, dimensions, self.device, part)
             logits = self.team.agreed(logits)
             outcome.judged.append(parts.Judged(tuple(c.case for c in unseen), logits, truth))
 

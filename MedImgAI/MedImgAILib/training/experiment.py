@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from ..core import Context, InputError, OutputError
 from ..core.model_networks import build, combined
 from ..core.model_package import ModelPackage
 from .distributed import Team
+from .exclusive import LOCK, alone_in
 from .loop import Settings, Trained, train
 from .lora import merge_low_rank
 from .splits import check_apart, folds, given_parts, holdout
@@ -120,7 +122,7 @@ class Folder:
         if self.path.exists() and not self.path.is_dir():
             raise OutputError(f"{self.path} is a file; give a folder for the training.")
         held = self._held()
-        if self.path.exists() and any(self.path.iterdir()) and held is None:
+        if held is None and self.path.exists() and any(entry.name != LOCK for entry in self.path.iterdir()):
             raise OutputError(f"The folder {self.path} holds something else; give an empty folder for the training.")
         if held is not None and held != identity and not replaces:
             raise OutputError(
@@ -137,6 +139,10 @@ class Folder:
             raise OutputError(
                 f"The file {self.path / MARK} is damaged; delete the folder or choose another."
             ) from error
+
+    def held(self, leads: bool):
+        """Hold it while the training runs; of several processes that train together the leading one does."""
+        return alone_in(self.path) if leads else nullcontext()
 
     def open(self, record: dict):
         """Create it, or empty it if it shall be replaced; the cache stays."""
@@ -181,12 +187,11 @@ def run_round(
         if count > 1:
             place, name = folder / f"network_{number + 1}", f"{identity} network {number + 1}"
         with context.part(number / count, (number + 1) / count) as part:
-            done.append(
-                _run_one(
-                    architecture, arguments, start, batches(own.seed), loss, own, validate, place, part, name, team,
-                    device, teacher,
-                )  # fmt: skip
-            )
+            trained = _run_one(
+                architecture, arguments, start, batches(own.seed), loss, own, validate, place, part, name, team, device,
+                teacher,
+            )  # fmt: skip
+        done.append(trained)
         if done[-1].ended == "user":
             break
     return done

@@ -53,7 +53,8 @@ def train_segmentation(collection, parameters, context, steps: int) -> SimpleNam
     """
     with team(context.device) as (members, device):
         run = _Run(collection, parameters, context, steps, members, device)
-        return members.agreed(run.result())
+        with run.folder.held(members.leads):
+            return members.agreed(run.result())
 
 
 class _Run:

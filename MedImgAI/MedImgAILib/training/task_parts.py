@@ -10,7 +10,7 @@ import numpy as np
 
 from ..core import InputError, ParameterError, Plot, PlotPort, Series, Table, TablePort, Text, TextPort
 
-REQUIREMENTS = ("torch>=2.2", "monai>=1.4", "safetensors>=0.4", "einops>=0.7")
+REQUIREMENTS = ("torch>=2.2", "monai>=1.4", "safetensors>=0.4", "einops>=0.7", "filelock>=3.12")
 
 
 def outputs(metrics: str) -> tuple:

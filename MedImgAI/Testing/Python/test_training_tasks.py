@@ -8,7 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from MedImgAILib.core import Cancelled, Context, Geometry, InputError, MedImgAIError, ParameterError, Volume, registry
+from MedImgAILib.core import (
+    Cancelled,
+    Context,
+    Geometry,
+    InputError,
+    MedImgAIError,
+    OutputError,
+    ParameterError,
+    Volume,
+    registry,
+)
 from MedImgAILib.core.model_package import ModelPackage
 
 torch = pytest.importorskip("torch")
@@ -137,6 +147,37 @@ def test_several_networks_of_a_fold_judge_together_and_are_all_kept(balls, tmp_p
     assert [s.name for s in results["curves"].series][1] == "fold 1, network 2"
 
 
+_HOLDER = """
+import sys, time
+from pathlib import Path
+from MedImgAILib.training.exclusive import alone_in
+with alone_in(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_folder_in_which_another_process_trains_is_refused_until_that_is_killed(balls, pictures, tmp_path):
+    import subprocess
+    import sys
+
+    import MedImgAILib
+
+    path = Path(MedImgAILib.__file__).parents[1]
+    for train, data in ((train_segments, balls), (train_classes, pictures), (train_robust, pictures)):
+        folder = tmp_path / train.__name__
+        command = [sys.executable, "-c", _HOLDER, str(folder)]
+        with subprocess.Popen(command, cwd=path, stdout=subprocess.PIPE, text=True) as holder:
+            assert holder.stdout.readline() == "held\n"
+            before = sorted(folder.iterdir())
+            with pytest.raises(OutputError, match="Another training is at work in the folder"):
+                train(data, folder, **SHORT[train])
+            assert sorted(folder.iterdir()) == before
+            holder.kill()
+        train(data, folder, **SHORT[train])
+        assert (folder / "model" / "model.json").exists()
+
+
 def test_a_cancelled_training_goes_on_to_the_same_model(balls, tmp_path):
     short = {"steps": 12, "validate_every": 4, "augmentation": "full"}
     train_segments(balls, tmp_path / "whole", **short)
@@ -230,6 +271,14 @@ def pictures(tmp_path_factory) -> Path:
 def train_classes(table, folder, context=None, **parameters):
     values = {"table": str(table), "folder": str(folder), "precision": "full", "workers": 0, "batch": 16} | parameters
     return registry()["train.classification"].execute({}, values, context or Context("cpu", 1))
+
+
+def train_robust(data, folder, **parameters):
+    values = {"data": str(data), "folder": str(folder), "members": 2, "epochs": 1, "width": 4, "size": 16}
+    return registry()["classify.train_robust"].execute({}, values | parameters, Context("cpu", 1))
+
+
+SHORT = {train_segments: {"steps": 2}, train_classes: {"epochs": 1}, train_robust: {}}
 
 
 def test_arrays_become_a_model_that_tells_classes_apart(pictures, tmp_path):
