@@ -12,8 +12,8 @@ from MedImgAILib.core import Context, registry
 
 from .measuring import interleaved, row
 
-STEPS = 1200
-"""Of each of the five networks, as the documented command has it: about 25 minutes of one core in all."""
+STEPS = 900
+"""Of each of the five networks, as the documented command has it."""
 _TURN = 40
 
 
@@ -24,17 +24,19 @@ def hippocampus_rows() -> list[dict]:
     with tempfile.TemporaryDirectory() as folder:
         parameters = {
             "data": str(data_path("hippocampus")), "folder": str(Path(folder) / "run"),
-            "segments": "Anterior, Posterior", "modality": "MR", "folds": 5, "steps": STEPS, "rate": 0.003,
-            "augmentation": "strong", "name": "Hippocampus",
+            "segments": "Anterior, Posterior", "modality": "MR", "folds": 5, "size": "medium", "steps": STEPS,
+            "rate": 0.006, "augmentation": "strong", "name": "Hippocampus",
         }  # fmt: skip
         started = time.perf_counter()
         found = registry()["train.segmentation"].execute({}, parameters, Context("cpu", 0))["metrics"].columns
         minutes = (time.perf_counter() - started) / 60
     names = ("Anterior", "Posterior")
     means = [float(np.mean(found[f"Dice {name}"])) for name in names]
+    both = np.mean([found[f"Dice {name}"] for name in names], axis=0)
+    folds = ", ".join(f"{both[found['fold'] == fold].mean():.3f}" for fold in range(1, 6))
     what = f"hippocampus, 40 cases, 5-fold cross-validation, {STEPS} steps each"
     return [
-        row(f"{what}: mean Dice of unseen cases", float(np.mean(means)), "≥ 0.87", "Dice"),
+        row(f"{what}: mean Dice of unseen cases (by fold {folds})", float(np.mean(means)), "≥ 0.87", "Dice"),
         row(f"{what}: time", minutes, "≤ 60", "min"),
     ]
 
