@@ -116,10 +116,14 @@ def batches(cases, network: str, plan: Plan, patch, parameters, context, flips, 
     )  # fmt: skip
 
 
-def found_labels(network, case: PreparedCase, plan: Plan, patch, device: str, mirrored=()) -> np.ndarray:
-    """(K, J, I) labels on the prepared grid, as the model package will find them."""
+def found_labels(
+    network, case: PreparedCase, plan: Plan, patch, device: str, mirrored=(), reduced: bool = False
+) -> np.ndarray:
+    """(K, J, I) labels on the prepared grid, as the model package will find them; ``reduced`` is in bfloat16."""
     passes = mirrored_variations(mirrored)
-    window = WindowPlan(tuple(patch), OVERLAP, dimensions=plan.dimensions, variations=passes)
+    window = WindowPlan(
+        tuple(patch), OVERLAP, dimensions=plan.dimensions, variations=passes, cpu_bfloat16=reduced
+    )  # fmt: skip
     return infer(network, np.ascontiguousarray(case.image), window, Context(device), device).labels
 
 
@@ -134,13 +138,19 @@ def dice_of(found: np.ndarray, truth: np.ndarray, segments: int) -> np.ndarray:
     return result
 
 
-def validation(cases, preparation: Preparation, plan: Plan, patch, names, device: str, mirrored=(), most: int = 8):
-    """A function that judges a network during training, on at most ``most`` cases and on the prepared grid."""
+def validation(
+    cases, preparation: Preparation, plan: Plan, patch, names, device: str, mirrored=(), most: int = 8,
+    reduced: bool = False,
+):  # fmt: skip
+    """A function that judges a network during training, on at most ``most`` cases and on the prepared grid.
+
+    With ``reduced`` it computes in bfloat16 where the processor can, as the training does.
+    """
     chosen = cases[:: max(1, -(-len(cases) // most))]
 
     def validate(network) -> dict:
         dice = np.stack([
-            dice_of(found_labels(network, case, plan, patch, device, mirrored), case.labels, len(names))
+            dice_of(found_labels(network, case, plan, patch, device, mirrored, reduced), case.labels, len(names))
             for case in map(preparation.loaded, chosen)
         ])  # fmt: skip
         means = _mean(dice)

@@ -39,7 +39,7 @@ _DECIDING = (
 """Parameters beside the loop's settings that decide the weights."""
 
 
-def train_segmentation(collection, parameters, context, steps: int) -> SimpleNamespace:
+def train_segmentation(collection, parameters, context, steps: int, cache=None) -> SimpleNamespace:
     """Run a training; returns ``metrics``, ``histories``, ``report`` and ``package``.
 
     Parameters
@@ -50,15 +50,17 @@ def train_segmentation(collection, parameters, context, steps: int) -> SimpleNam
     context : Context
     steps : int
         Where the parameters leave it open.
+    cache : Path, optional
+        Folder of prepared cases that several trainings share; by default a training has its own.
     """
     with team(context.device) as (members, device):
-        run = _Run(collection, parameters, context, steps, members, device)
+        run = _Run(collection, parameters, context, steps, members, device, cache)
         with run.folder.held(members.leads):
             return members.agreed(run.result())
 
 
 class _Run:
-    def __init__(self, collection, parameters, context, steps, members, device):
+    def __init__(self, collection, parameters, context, steps, members, device, cache):
         self.parameters, self.context, self.team, self.device = parameters, context, members, device
         with context.part(0.0, 0.04) as part:
             cases, facts, self.segments = parts.gather(collection, part, parameters.on_error)
@@ -94,7 +96,8 @@ class _Run:
             self.teacher and self.teacher.digests,
         )  # fmt: skip
         self.folder = Folder(parameters.folder, self.identity, parameters.existing == "replace")
-        self.preparation = Preparation(self.plan.inputs, self.names, self.folder / "cache", collection.segments)
+        cache = cache or self.folder / "cache"
+        self.preparation = Preparation(self.plan.inputs, self.names, cache, collection.segments)
         self.cases = cases
 
     def _like(self, card):
@@ -164,11 +167,12 @@ class _Run:
                 self.preparation.loaded, seed,
             )  # fmt: skip
 
-        validate = (
-            parts.validation(out, self.preparation, self.plan, self.patch, self.names, self.device, self.mirrored)
-            if out
-            else None
-        )
+        validate = None
+        if out:
+            validate = parts.validation(
+                out, self.preparation, self.plan, self.patch, self.names, self.device, self.mirrored,
+                reduced=parameters.precision != "full",
+            )  # fmt: skip
         with context.part(0.0, 0.95) as part:
             trained = run_round(
                 self.architecture, self.arguments, self.choices.start, batches, loss, self.choices.settings, validate,
