@@ -9,7 +9,7 @@ from pathlib import Path
 from ..core import InputError, Segment, Segmentation, Table, Volume
 from .arrays import cases_of_arrays
 from .cases import Case, Collection, known_classes, split_name
-from .reading import dicom_patient, is_dicom_folder, is_image, stem
+from .folders import class_folders, paired_folder, patient_of
 
 _IMAGE = ("image", "images", "file", "filename", "path", "image_path")
 _MASK = ("segmentation", "mask", "label_image", "seg", "labels", "label", "label_path")
@@ -27,7 +27,8 @@ def read_collection(
     folder          segmentation: ``images/`` and ``labels/`` (or ``imagesTr``/``labelsTr``, …) with equal names, a
                     channel number at the end of an image's name (``case_0001.nii.gz``) as nnU-Net writes it, or
                     files ``name`` and ``name_seg`` side by side; classification: one folder for each class, below
-                    ``train``/``val``/``test`` or not. A folder of DICOM files is one image.
+                    ``train``/``val``/``test`` or not. A folder of DICOM slices is one image; of radiographs and
+                    photographs (DX, CR, MG, …) each file is.
     .csv, .tsv      a row for each case: ``image`` (several columns ``image1``, ``image2``, … for several channels),
                     ``segmentation`` or ``label``, ``patient``, ``split``; paths relative to the table
     .npz            ``train_images``, ``train_labels``, ``val_images``, … as MedMNIST has them, or ``images``,
@@ -56,7 +57,7 @@ def read_collection(
     pattern = _pattern(patient_pattern)
     suffix = path.suffix.lower()
     if path.is_dir():
-        cases = _paired_folder(path, pattern) if kind == "segmentation" else _class_folders(path, pattern)
+        cases = paired_folder(path, pattern) if kind == "segmentation" else class_folders(path, pattern)
     elif suffix in (".csv", ".tsv", ".txt"):
         cases = _table_file(path, kind, label_column, pattern)
     elif suffix == ".npz":
@@ -120,8 +121,8 @@ def scene_classification(images: list[Volume], labels: Table) -> Collection:
         if image.name not in rows:
             raise InputError(f"{image.label} is not in {labels.in_sentence}; add a row with its name and label.")
         row = rows[image.name]
-        patient = str(columns[patients][row]) if patients else ""
-        cases.append(Case(f"{number + 1} {image.name}", (image,), _class_text(columns[told][row]), patient))
+        patient = _cell(columns[patients][row]) if patients else ""
+        cases.append(Case(f"{number + 1} {image.name}", (image,), _cell(columns[told][row]) or None, patient))
     return Collection("classification", tuple(cases), known_classes(cases), "the open scene")
 
 
@@ -130,88 +131,6 @@ def _pattern(text: str):
         return re.compile(text) if text else None
     except re.error as error:
         raise InputError(f"The patient pattern '{text[:60]}' is no regular expression ({error}).") from error
-
-
-def _patient(path: Path, pattern) -> str:
-    if pattern is None:
-        return ""
-    found = pattern.search(path.as_posix())
-    if found is None:
-        raise InputError(f"The patient pattern '{pattern.pattern[:60]}' is not found in {path}; correct it.")
-    return found[1] if pattern.groups else found[0]
-
-
-def _entries(folder: Path) -> list[Path]:
-    """Images and DICOM folders at any depth below a folder, by name."""
-    found = []
-    for path in sorted(folder.iterdir()):
-        if path.is_dir():
-            found += [path] if is_dicom_folder(path) else _entries(path)
-        elif is_image(path):
-            found.append(path)
-    return found
-
-
-def _paired_folder(root: Path, pattern) -> list[Case]:
-    folders = {p.name.lower(): p for p in root.iterdir() if p.is_dir()}
-    cases = []
-    for end, split in (("", ""), ("tr", "train"), ("ts", "test"), ("val", "validation")):
-        images = next((folders[n + end] for n in ("images", "image") if n + end in folders), None)
-        labels = next(
-            (folders[n + end] for n in ("labels", "label", "masks", "segmentations") if n + end in folders), None
-        )
-        if images is not None and labels is not None:
-            cases += _pairs(images, labels, "" if split == "train" else split, pattern)
-    if cases:
-        return cases
-    files = [p for p in _entries(root) if not p.is_dir()]
-    by_name = {(p.parent, stem(p)): p for p in files}
-    for (folder, name), path in by_name.items():
-        for end in ("_seg", "_mask", "_label", "-seg", "-mask", "-label", ".seg"):
-            if name.endswith(end) and (image := by_name.get((folder, name[: -len(end)]))) is not None:
-                cases.append(Case(str(image.relative_to(root)), (image,), path, _patient(image, pattern)))
-    if not cases:
-        raise InputError(
-            f"{root} has no folders 'images' and 'labels' with equally named files and no pairs 'name' and 'name_seg'."
-        )
-    return cases
-
-
-def _pairs(images: Path, labels: Path, split: str, pattern) -> list[Case]:
-    targets = {stem(p): p for p in _entries(labels)}
-    channels: dict[str, list[Path]] = {}
-    for path in _entries(images):
-        name = stem(path)
-        if name not in targets and re.search(r"_\d{4}$", name):
-            name = name[:-5]
-        channels.setdefault(name, []).append(path)
-    return [
-        Case(name, tuple(paths), targets.get(name), _patient(paths[0], pattern) or _dicom(paths[0]), split)
-        for name, paths in channels.items()
-    ]
-
-
-def _class_folders(root: Path, pattern) -> list[Case]:
-    parts = {}
-    for folder in sorted(p for p in root.iterdir() if p.is_dir()):
-        try:
-            parts[folder] = split_name(folder.name)
-        except InputError:
-            parts = {}
-            break
-    cases = []
-    for part, split in (parts or {root: ""}).items():
-        for folder in sorted(p for p in part.iterdir() if p.is_dir()):
-            for path in _entries(folder) if not is_dicom_folder(folder) else [folder]:
-                patient = _patient(path, pattern) or _dicom(path)
-                cases.append(Case(path.relative_to(root).as_posix(), (path,), folder.name, patient, split))
-    if not cases:
-        raise InputError(f"{root} has no folders with images; classification wants one folder for each class.")
-    return cases
-
-
-def _dicom(path: Path) -> str:
-    return dicom_patient(path) if path.is_dir() or path.suffix.lower() == ".dcm" else ""
 
 
 def _table_file(path: Path, kind: str, label_column: str, pattern) -> list[Case]:
@@ -251,7 +170,7 @@ def _table_file(path: Path, kind: str, label_column: str, pattern) -> list[Case]
         name = f"{name} (row {number})" if name in used else name
         used.add(name)
         patient = row[columns[patients]].strip() if patients else ""
-        patient = patient or _patient(files[0], pattern)
+        patient = patient or patient_of(files[0], pattern)
         cases.append(Case(name, files, target, patient, split_name(row[columns[splits]]) if splits else ""))
     return cases
 
@@ -269,6 +188,8 @@ def _column(columns, names) -> str | None:
     return next((name for name in names if name in columns), None)
 
 
-def _class_text(value) -> str:
-    """A class from a cell: whole numbers without a point."""
-    return str(int(value)) if isinstance(value, float) and value == int(value) else str(value)
+def _cell(value) -> str:
+    """A cell as text: whole numbers without a point, "" where it is empty or no number."""
+    if isinstance(value, float):
+        return "" if value != value else str(int(value)) if value.is_integer() else str(value)
+    return str(value).strip()

@@ -116,6 +116,80 @@ def test_scene_data():
         scene_classification(images[:3], table)
 
 
+def test_names_of_parts_among_other_folders_are_no_classes(tmp_path):
+    for part in ("train", "test"):
+        for name in ("sick", "well"):
+            picture(tmp_path / part / name / f"{part}{name}.png")
+    (tmp_path / "docs").mkdir()
+    for stray in (".ipynb_checkpoints", "__MACOSX"):
+        picture(tmp_path / stray / "a-checkpoint.png")
+        picture(tmp_path / "train" / stray / "b-checkpoint.png")
+        picture(tmp_path / "train" / "sick" / stray / "c-checkpoint.png")
+    found = read_collection(tmp_path, "classification")
+    assert found.classes == ("sick", "well") and len(found) == 4
+    picture(tmp_path / "docs" / "figure.png")
+    with pytest.raises(InputError, match="the folders test, train beside docs; move"):
+        read_collection(tmp_path, "classification")
+    for name in ("test", "control"):
+        picture(tmp_path / "other" / name / "a.png")
+    assert read_collection(tmp_path / "other", "classification").classes == ("control", "test")
+
+
+def test_equal_names_in_the_folders_of_patients_are_several_cases(tmp_path):
+    for n in range(3):
+        nifti(tmp_path / "images" / f"p{n}" / "t1.nii.gz", np.full((3, 4, 5), n, np.float32))
+        nifti(tmp_path / "labels" / f"p{n}" / "t1.nii.gz", np.ones((3, 4, 5), np.uint8))
+    found = read_collection(tmp_path, "segmentation", patient_pattern=r"(p\d+)/")
+    assert [c.id for c in found.cases] == ["p0/t1", "p1/t1", "p2/t1"]
+    for case, patient in zip(found.cases, ("p0", "p1", "p2")):
+        assert case.patient == patient and len(case.images) == 1 and case.target.parent.name == patient
+
+
+def test_unlabelled_cases_with_numbers_are_no_channels(tmp_path):
+    for n in range(4):
+        nifti(tmp_path / "images" / f"case_{n:04d}.nii.gz", np.zeros((3, 4, 5), np.float32))
+    nifti(tmp_path / "labels" / "case_0000.nii.gz", np.ones((3, 4, 5), np.uint8))
+    found = read_collection(tmp_path, "segmentation")
+    assert [len(c.images) for c in found.cases] == [1] * 4 and len(found.labelled) == 1
+
+
+def radiograph(path, patient, modality="DX"):
+    from pydicom.uid import generate_uid
+    from testing_dicom import new_dataset, set_pixels
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = new_dataset("1.2.840.10008.5.1.4.1.1.1.1", Modality=modality, PatientID=patient,
+                       SeriesInstanceUID=generate_uid())  # fmt: skip
+    set_pixels(data, np.random.default_rng(0).integers(0, 900, (9, 8)).astype(np.uint16))
+    data.save_as(path)
+
+
+def test_each_radiograph_of_a_folder_is_an_image(tmp_path):
+    for n in range(3):
+        radiograph(tmp_path / "sick" / f"{n}.dcm", f"s{n}")
+        radiograph(tmp_path / "well" / "all" / f"IM{n}", f"w{n}", "CR")
+    found = read_collection(tmp_path, "classification")
+    assert [c.patient for c in found.cases] == ["s0", "s1", "s2", "w0", "w1", "w2"]
+    assert found.class_numbers().tolist() == [0, 0, 0, 1, 1, 1]
+
+
+def test_a_table_of_dicom_files_knows_the_patients(tmp_path):
+    for n in range(4):
+        radiograph(tmp_path / f"{n}.dcm", f"p{n // 2}")
+    (tmp_path / "t.csv").write_text("image,label\n" + "".join(f"{n}.dcm,{'ab'[n % 2]}\n" for n in range(4)))
+    assert [c.patient for c in read_collection(tmp_path / "t.csv", "classification").cases] == ["p0", "p0", "p1", "p1"]
+
+
+def test_gaps_in_the_labels_of_the_scene():
+    grid = Geometry.from_spacing((1, 5, 6))
+    images = [Volume(np.zeros((1, 5, 6)), grid, f"i{n}") for n in range(3)]
+    table = Table({"image": ("i0", "i1", "i2"), "label": np.array([0.0, np.nan, 1.0]),
+                   "patient": np.array([7.0, np.nan, np.nan])}, "truth")  # fmt: skip
+    found = scene_classification(images, table)
+    assert [c.target for c in found.cases] == ["0", None, "1"] and found.classes == ("0", "1")
+    assert found.cases[0].patient == "7" and len({c.patient for c in found.cases}) == 3
+
+
 # Splits
 
 
