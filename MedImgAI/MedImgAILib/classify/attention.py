@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass
 
 import numpy as np
 
+from ..core import MissingPackageError
 from .calibration import softmax
 
 _HIDDEN = 16
@@ -59,6 +61,20 @@ class AttentionModel:
         if [p.shape for p in parts] != shapes or classes < 2 or not all(np.isfinite(p).all() for p in parts):
             raise ValueError("its attention has impossible numbers")
         return cls(*parts)
+
+
+def check_torch():
+    """Refuse to learn which rows count where torch is not there.
+
+    Raises
+    ------
+    MissingPackageError
+    """
+    if importlib.util.find_spec("torch") is None:
+        raise MissingPackageError(
+            "Pooling: attention needs the package torch, which is not installed; install it or choose another pooling.",
+            ("torch>=2.2",),
+        )
 
 
 def fit_attention(bags, truth, classes: int, decay: float = 1e-2, steps: int = 150, seed: int = 0, check=None):

@@ -20,6 +20,8 @@ from ..core import (
 )
 from ..core.errors import listed
 from ..evaluate.predictions import Predictions, texts
+from .attention import check_torch
+from .calibration import threshold_for_sensitivity
 from .feature_model import FeatureModel
 from .feature_training import CLASSIFIERS, POOLINGS, cross_validated, final_model
 from .known import COUNT_HELP, KNOWN, chosen, similar_cases, with_known
@@ -80,6 +82,10 @@ class TrainOnFeatures(Task):
 
     requirements = ("scikit-learn>=1.3",)
 
+    def validate(self, inputs, parameters):
+        if parameters.pooling == "attention":
+            check_torch()
+
     def example(self):
         rng = np.random.default_rng(0)
         truth = np.arange(40) % 2
@@ -102,7 +108,8 @@ class TrainOnFeatures(Task):
         patients = np.arange(len(bags))
         if parameters.patient_column in table.columns:
             whose = _one_each(texts(table, parameters.patient_column), owner, len(bags), "patient", table)
-            patients = np.unique(whose, return_inverse=True)[1]
+            # Of whom it is not known is one of his own.
+            patients = np.unique([f"1 {w}" if w else f"0 {n}" for n, w in enumerate(whose)], return_inverse=True)[1]
         arguments = (classes, parameters.classifier, parameters.pooling)
         with context.part(0.0, 0.7) as part:
             found, fold = cross_validated(
@@ -123,7 +130,8 @@ class TrainOnFeatures(Task):
         )
         given = Predictions(classes, truth, found, {}, patients if len(np.unique(patients)) < len(bags) else None)
         with context.part(0.85, 1.0) as part:
-            figures = summarize(given, 0.5, 0.95, 500, 15, part)
+            threshold = threshold_for_sensitivity(truth == 1, found[:, 1], sensitivity) if sensitivity else 0.5
+            figures = summarize(given, threshold, 0.95, 500, 15, part)
         columns = {"case": cases, "truth": labels, "fold": fold}
         columns |= {f"probability {c}": found[:, n] for n, c in enumerate(classes)}
         return {

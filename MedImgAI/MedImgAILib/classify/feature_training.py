@@ -24,6 +24,8 @@ _CHOICES = {
     "boosting": {"learning_rate": [0.03, 0.1]},
 }
 """What the inner cross-validation chooses from."""
+_CALIBRATING = 3
+"""Parts of what a support vector machine learns from, by which its scores become probabilities."""
 _TREES = 200
 _MOST_LEAVES = 128
 
@@ -45,7 +47,7 @@ def estimator(kind: str, seed: int):
         )
     if kind == "svm":
         machine = LinearSVC(dual=False, random_state=seed)
-        return make_pipeline(StandardScaler(), CalibratedClassifierCV(machine, cv=3, ensemble=False))
+        return make_pipeline(StandardScaler(), CalibratedClassifierCV(machine, cv=_CALIBRATING, ensemble=False))
     return make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
 
 
@@ -78,24 +80,47 @@ def fit(bags, truth, patients, classes: int, kind: str, pooling: str, inner: int
     middles = np.array([np.median(c[np.isfinite(c)]) if np.isfinite(c).any() else 0.0 for c in finite.T])
     filled = np.where(np.isfinite(rows), rows, middles)
     centers, scales = filled.mean(axis=0), filled.std(axis=0)
-    scales = np.where(scales > 0, scales, 1.0)
+    # What differs by rounding alone is constant.
+    scales = np.where(scales > 1e-9 * np.abs(centers), scales, 1.0)
     ready = [prepared(bag, middles, centers, scales) for bag in bags]
     if pooling == "attention":
         return middles, centers, scales, fit_attention(ready, truth, classes, seed=seed, check=context.check)
     from sklearn.model_selection import GridSearchCV
 
     values = pooled_rows(ready, pooling)
-    fewest = min(len(np.unique(patients[truth == c])) for c in np.unique(truth))
     chosen = estimator(kind, seed)
+    splits = _inner_parts(truth, patients, classes, inner, kind, seed)
     context.check()
     with threadpool_limits(1):
-        if min(inner, fewest) >= 2:
-            splits = parts(truth, patients, min(inner, fewest), seed)
+        if splits:
             chosen = GridSearchCV(chosen, _CHOICES[kind], cv=splits, scoring="neg_log_loss").fit(values, truth)
             chosen = chosen.best_estimator_
         else:
             chosen = chosen.fit(values, truth)
     return middles, centers, scales, translated(chosen, kind, values.shape[1])
+
+
+def _inner_parts(truth, patients, classes: int, inner: int, kind: str, seed: int) -> list:
+    """Folds to choose by; none where a part would have too few cases of a class to learn from.
+
+    Raises
+    ------
+    InputError
+        If there are too few to learn from at all.
+    """
+    needed = _CALIBRATING if kind == "svm" else 1
+    smallest = int(np.bincount(truth, minlength=classes).min())
+    if smallest < needed:
+        raise InputError(
+            f"A part to learn from has {smallest} cases of a class where the classifier needs {needed}; choose fewer "
+            "folds or another classifier, or add cases."
+        )
+    fewest = min(len(np.unique(patients[truth == c])) for c in np.unique(truth))
+    if min(inner, fewest) < 2:
+        return []
+    splits = parts(truth, patients, min(inner, fewest), seed)
+    enough = all(np.bincount(truth[learnt], minlength=classes).min() >= needed for learnt, _ in splits)
+    return splits if enough else []
 
 
 def cross_validated(bags, truth, patients, classes, kind, pooling, folds, inner, seed, context: Context):

@@ -74,7 +74,13 @@ def texts(table: Table, column: str) -> tuple[str, ...]:
     values = table.columns[column]
     if isinstance(values, tuple):
         return tuple(v.strip() for v in values)
-    return tuple("" if v != v else f"{v:g}" if isinstance(v, float) else str(v) for v in values.tolist())
+    return tuple(map(_text, values.tolist()))
+
+
+def _text(value) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    return "" if value != value else str(int(value)) if value.is_integer() else f"{value:g}"
 
 
 def read_predictions(

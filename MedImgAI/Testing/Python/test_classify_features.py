@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 from MedImgAILib.classify.feature_training import CLASSIFIERS, parts
-from MedImgAILib.core import Context, InputError, ModelError, Table, Text, registry
+from MedImgAILib.core import Context, InputError, MissingPackageError, ModelError, Table, Text, registry
 
 datasets = pytest.importorskip("sklearn.datasets")
 
@@ -80,6 +80,58 @@ def test_a_patient_is_never_on_both_sides():
     leaking = train(Table({k: v for k, v in columns.items() if k != "patient"}, "t"), folds=5, inner_folds=2)
     fair = train(Table(columns, "t"), folds=5, inner_folds=2)
     assert figure(leaking, "accuracy") > 0.9 > 0.75 > figure(fair, "accuracy")
+
+
+def test_cases_without_a_patient_are_patients_of_their_own():
+    """A column of numbers with gaps has become one of floating-point numbers, which are not to be shortened."""
+    patients = np.where(np.arange(60) < 30, 1234560.0 + np.arange(60), np.nan)
+    table = made(patient=patients)
+    whole = train(made(), folds=3, inner_folds=2)
+    found = train(table, folds=3, inner_folds=2)
+    np.testing.assert_array_equal(
+        found["predictions"].columns["probability sick"], whole["predictions"].columns["probability sick"]
+    )
+    known = train(made(case=1234560.0 + np.arange(60)), folds=3, inner_folds=2)["predictions"].columns["case"]
+    assert known[:2] == ("1234560", "1234561") and len(known) == 60
+
+
+def test_a_support_vector_machine_of_few_cases():
+    """With too few cases to choose by, it does not choose; with too few to learn from, it says so."""
+    out = train(made(16), classifier="svm", folds=2, inner_folds=2)
+    assert figure(out, "AUC") > 0.5
+    few = made(16)
+    columns = {**few.columns, "truth": ["well"] * 12 + ["sick"] * 4}
+    with pytest.raises(InputError, match="has 2 cases of a class where the classifier needs 3"):
+        train(Table(columns, "few"), classifier="svm", folds=2)
+
+
+def test_the_figures_are_those_of_the_operating_point():
+    table = made(80, seed=4)
+    assert figure(train(table, folds=4, inner_folds=2), "sensitivity") < 0.95
+    out = train(table, folds=4, inner_folds=2, sensitivity=0.975)
+    assert figure(out, "sensitivity") == pytest.approx(0.975)
+
+
+def test_a_constant_feature_says_nothing():
+    """The deviation of sixty times 0.1 is not 0 but 1e-17, by which nothing may be divided."""
+    pytest.importorskip("torch")
+    given = bags(10)
+    rows = given.rows
+    model = train(Table({**given.columns, "same": np.full(rows, 0.1)}, "t"), pooling="attention", folds=2)["trained"]
+    usual, other = (
+        apply(Table({**given.columns, "same": np.full(rows, value)}, "t"), model)["probability sick"]
+        for value in (0.1, 0.1001)
+    )
+    np.testing.assert_allclose(usual, other, atol=0.01)
+
+
+def test_attention_without_torch_is_told(monkeypatch):
+    import importlib.util
+
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "torch" else found(name, *a))
+    with pytest.raises(MissingPackageError, match="choose another pooling"):
+        train(bags(), pooling="attention")
 
 
 def bags(n=40, seed=0, rows=6):
