@@ -83,12 +83,13 @@ class Classify(ModelTask):
         with context.part(0.4, 0.95) as part:
             part.progress(0.0, "Asking the network")
             scores, embeddings = classifier.scores([i.sample for i in instances], part.progress)
-        prevalence = two_shares(parameters.prevalence)
-        each = diagnosis.calibrated(scores, prevalence)
-        whole = pooled(log_probabilities(each), parameters.pooling)
+        each = diagnosis.calibrated(scores)
+        whole = pooled(log_probabilities(each), parameters.pooling)[None]
+        if parameters.prevalence:
+            diagnosis, each, whole = diagnosis.at_prevalence(parameters.prevalence, each, whole)
         embedding = embeddings.mean(axis=0)
-        possible = diagnosis.sets(whole[None], parameters.coverage)
-        called = int(diagnosis.called(whole[None])[0])
+        possible = diagnosis.sets(whole, parameters.coverage)
+        called, whole = int(diagnosis.called(whole)[0]), whole[0]
         similar = similar_cases(diagnosis, embedding[None], parameters.neighbours)
         parts = None
         if len(instances) > 1:
@@ -102,11 +103,6 @@ class Classify(ModelTask):
             "parts": parts,
             "similar": similar,
         }
-
-
-def two_shares(prevalence: float):
-    """Shares of the two classes, or None for 0."""
-    return None if not prevalence else np.array([1 - prevalence, prevalence])
 
 
 def _table(classes, probabilities, called, possible) -> Table:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core import ModelError
+from ..core import ModelError, ParameterError
 from ..core.model_package import DIAGNOSIS
 from . import calibration, conformal
 
@@ -62,25 +62,46 @@ class Diagnosis:
     known: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
     names: tuple[str, ...] = ()
 
-    def calibrated(self, scores, prevalence=None) -> np.ndarray:
-        """(n, classes) probabilities from (n, classes) logits or logarithms of probabilities.
-
-        Parameters
-        ----------
-        prevalence : (classes,), optional
-            Shares of the classes among the patients; without, what the calibration assumes.
-        """
+    def calibrated(self, scores) -> np.ndarray:
+        """(n, classes) probabilities from (n, classes) logits or logarithms of probabilities."""
         probabilities = calibration.softmax(np.asarray(scores, float) / self.temperature)
         if self.calibration == "isotonic":
             probabilities = calibration.apply_isotonic(probabilities, self.curves)
-        if prevalence is not None and self.prior is not None:
-            probabilities = calibration.with_prior(probabilities, self.prior, prevalence)
         return probabilities
+
+    def at_prevalence(self, share: float, *probabilities) -> tuple:
+        """For patients of whom this share has the last of two classes: the diagnosis, and each (n, 2) probabilities.
+
+        The operating point and the calibration cases move with the probabilities, so that sensitivity and coverage
+        stay what they are; 0.5 without a wanted sensitivity stays, as it calls what is likelier.
+
+        Raises
+        ------
+        ParameterError
+            If it is not known which shares the probabilities assume.
+        """
+        if self.prior is None:
+            raise ParameterError(
+                "Prevalence: the model does not say which one its probabilities assume; give it a calibration by "
+                "'Calibrate a classifier', or leave this 0."
+            )
+        wanted = np.array([1 - share, share])
+
+        def moved(p):
+            return calibration.with_prior(p, self.prior, wanted)
+
+        own = np.where(self.truth == 1, 1 - self.scores, self.scores)
+        scores = conformal.nonconformity(moved(np.stack([1 - own, own], axis=1)), self.truth)
+        threshold = self.threshold
+        if threshold != 0.5 or np.isfinite(self.sensitivity):
+            threshold = float(moved(np.array([[1 - threshold, threshold]]))[0, 1])
+        return replace(self, prior=wanted, scores=scores, threshold=threshold), *map(moved, probabilities)
 
     def called(self, probabilities) -> np.ndarray:
         """(n,) int: the class that each case is called."""
         if len(self.classes) == 2:
-            return (probabilities[:, 1] >= self.threshold).astype(int)
+            # Pooling changes last digits, and the steps of isotonic curves lie exactly on the threshold.
+            return (probabilities[:, 1] >= self.threshold - 1e-12).astype(int)
         return np.argmax(probabilities, axis=1)
 
     def sets(self, probabilities, coverage: float, by_class: bool = True) -> np.ndarray | None:

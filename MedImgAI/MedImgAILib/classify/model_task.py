@@ -12,6 +12,10 @@ MODEL = TextParameter(
     "Folder of a model package for classification, or the name of one that comes with the program "
     "(pneumonia_chest_xray).", kind="folder",
 )  # fmt: skip
+DATA = TextParameter(
+    "data", "Data", "", "A .npz file as MedMNIST has them, a .csv table of paths and labels, or the path of a folder "
+    "with one folder for each class.", kind="file",
+)  # fmt: skip
 CALIBRATION = TextPort(
     "calibration", "Calibration", "From 'Calibrate a classifier'; replaces the model's.", optional=True
 )

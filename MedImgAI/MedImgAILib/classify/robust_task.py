@@ -15,7 +15,6 @@ from ..core import (
     OutputError,
     ParameterError,
     Segment,
-    Table,
     TablePort,
     Task,
     Text,
@@ -23,10 +22,12 @@ from ..core import (
     TextPort,
 )
 from ..core.model_package import DIAGNOSIS, ModelPackage
+from ..training.cards import identifier
 from ..training.exclusive import LOCK, alone_in
 from . import robust_training as recipe_of
 from .known import KNOWN, chosen, with_known
-from .model_task import GUO
+from .model_task import DATA, GUO
+from .robust_report import figures_table, limits_text, predictions_table, report_text
 
 _MODALITIES = {"DX": "Radiograph", "MG": "Mammogram", "US": "Ultrasound", "OP": "Fundus photograph", "SM": "Microscopy"}
 
@@ -59,10 +60,7 @@ class TrainRobust(Task):
                  optional=True),
     )  # fmt: skip
     parameters = (
-        TextParameter(
-            "data", "Data", "", "A .npz file as MedMNIST has them, a .csv table of paths and labels, or the path of a "
-            "folder with one folder for each class.", kind="file",
-        ),
+        DATA,
         TextParameter(
             "folder", "Folder", "", "An empty folder for the result, or one of the same training, which then goes on.",
             kind="folder",
@@ -109,6 +107,8 @@ class TrainRobust(Task):
             if not getattr(parameters, name).strip():
                 title = next(p.title for p in self.parameters if p.name == name)
                 raise ParameterError(f"{title}: no path was given; choose one.")
+        if not parameters.name.strip():
+            raise ParameterError("Name: the model needs one; give it a title.")
 
     def example(self):
         return {}, {
@@ -119,10 +119,13 @@ class TrainRobust(Task):
     def run(self, inputs, parameters, context):
         from ..training.cases import known_classes
         from ..training.sources import read_collection
+        from ..training.splits import given_parts
 
         collection = read_collection(parameters.data.strip(), "classification")
+        given_parts(collection.cases)  # refuses a patient on both sides
         cases = collection.labelled
         classes = collection.classes or known_classes(cases)
+        names = _names(parameters.class_names, classes)
         with context.part(0.0, 0.05) as part:
             pictures = recipe_of.load_pictures(cases, classes, (parameters.size, parameters.size), part)
         splits = np.array([case.split for case in cases])
@@ -138,40 +141,39 @@ class TrainRobust(Task):
             strength=parameters.strength, seed=context.seed,
             network={"width": parameters.width, "first_stride": 2, "first_kernel": 5, "local_contrast": True},
         )  # fmt: skip
+        folds = recipe_of.folds_of(learnt, recipe)
         folder = Path(parameters.folder.strip())
         check_folder(folder, learnt.digest())
         with alone_in(folder):
-            return self._trained(learnt, judged, classes, recipe, folder, inputs, parameters, context)
+            return self._trained(learnt, judged, names, folds, recipe, folder, inputs, parameters, context)
 
-    def _trained(self, learnt, judged, classes, recipe, folder, inputs, parameters, context) -> dict:
+    def _trained(self, learnt, judged, names, folds, recipe, folder, inputs, parameters, context) -> dict:
         """The outputs of :meth:`run`, from checked data in a folder of its own."""
-        named = replace(learnt, classes=_names(parameters.class_names, classes))
-        folds = recipe_of.folds_of(learnt, recipe)
-        states, scores = [], np.zeros((len(learnt.truth), len(classes)))
-        for number, held_out in enumerate(folds):
-            with context.part(0.05 + 0.85 * number / len(folds), 0.05 + 0.85 * (number + 1) / len(folds)) as part:
-                state, _ = recipe_of.train_member(
-                    learnt, held_out, number, recipe, folder / f"member_{number + 1}", part
-                )
-                states.append(state)
-                scores[held_out] = recipe_of.outputs(
-                    recipe_of.network_of(learnt, recipe, state), learnt.images[held_out]
-                )
+        named = replace(learnt, classes=names)
+        states, scores = _members(learnt, folds, recipe, folder, context)
+        whole, folds = len(states) == len(folds), folds[: len(states)]
+        if not whole:
+            context.warn(f"Ended early: {len(states)} of {recipe.members} networks were trained and are kept.")
+        # Ended early, the cases of the other folds were judged by no network.
+        seen = np.sort(np.concatenate(folds))
+        unseen, scores = named.part(seen), scores[seen]
+        folds = [np.searchsorted(seen, fold) for fold in folds]
         context.progress(0.9, "Calibrating")
-        diagnosis = recipe_of.calibrated_on_shift(named, scores, folds, parameters.sensitivity)
-        rows = {"held-out folds": recipe_of.figures_of(learnt, scores, diagnosis)}
-        worst = recipe_of.figures_of(learnt.part(folds[-1]), scores[folds[-1]], diagnosis)
-        rows["most misleading fold"] = worst
+        diagnosis = recipe_of.calibrated_on_shift(unseen, scores, folds, parameters.sensitivity)
+        rows = {"held-out folds": recipe_of.figures_of(unseen, scores, diagnosis)}
+        if whole:
+            worst = recipe_of.figures_of(unseen.part(folds[-1]), scores[folds[-1]], diagnosis)
+            rows["most misleading fold"] = worst
         networks = [recipe_of.network_of(learnt, recipe, state) for state in states]
         if judged is not None and len(judged.truth):
             mean = np.mean([recipe_of.outputs(n, judged.images) for n in networks], axis=0)
             rows["validation part of the data"] = recipe_of.figures_of(judged, mean, diagnosis)
-        figures = _table(rows)
+        figures = figures_table(rows)
         package = self._package(
             named, learnt.digest(), recipe, states, diagnosis, rows, inputs, parameters, folder, context
         )
-        predictions = _predictions(named, diagnosis.calibrated(scores), folds)
-        report = _report(package, figures, diagnosis)
+        predictions = predictions_table(unseen, diagnosis.calibrated(scores), folds)
+        report = report_text(package, figures, diagnosis)
         return {"figures": figures, "predictions": predictions, "report": Text(report, parameters.name)}
 
     @staticmethod
@@ -188,7 +190,7 @@ class TrainRobust(Task):
             for where, found in rows.items() for figure, value in found.items() if np.isfinite(value)
         }  # fmt: skip
         card = ModelCard(
-            id=re.sub(r"[^a-z0-9_.-]+", "_", parameters.name.lower()).strip("_.-") or "picture_classifier",
+            id=identifier(parameters.name)[:80],
             version="1.0.0",
             title=parameters.name,
             task="classification",
@@ -204,10 +206,7 @@ class TrainRobust(Task):
             citation="Trained with MedImgAI.",
             training_data=f"{len(learnt.truth)} pictures ({counts}). {notes} Hash: {digest}.",
             intended_use="Research on pictures like those it was trained on; not for diagnosis.",
-            limits=(
-                "Pictures of other devices, ages or hospitals may be judged worse; the figures on the most misleading "
-                "fold show how much worse. The probabilities assume that all classes are equally frequent."
-            ),
+            limits=limits_text("most misleading fold" in rows),
         )
         result = folder / "model"
         draft = folder / "draft"
@@ -225,6 +224,22 @@ class TrainRobust(Task):
         for number in range(recipe.members):
             shutil.rmtree(folder / f"member_{number + 1}", ignore_errors=True)
         return package
+
+
+def _members(learnt, folds, recipe, folder: Path, context) -> tuple[list, np.ndarray]:
+    """Weights of the networks, and the scores that each gives the fold it had not seen; fewer if ended early."""
+    states, scores = [], np.zeros((len(learnt.truth), len(learnt.classes)))
+    for number, held_out in enumerate(folds):
+        with context.part(0.05 + 0.85 * number / len(folds), 0.05 + 0.85 * (number + 1) / len(folds)) as part:
+            place = folder / f"member_{number + 1}"
+            state, stopped = recipe_of.train_member(learnt, held_out, number, recipe, place, part)
+        if stopped and states:
+            break  # half a training beside whole ones does harm
+        states.append(state)
+        scores[held_out] = recipe_of.outputs(recipe_of.network_of(learnt, recipe, state), learnt.images[held_out])
+        if stopped:
+            break
+    return states, scores
 
 
 def check_folder(folder: Path, digest: str):
@@ -253,30 +268,6 @@ def _names(text: str, classes) -> tuple[str, ...]:
     if len(names) != len(classes) or len(set(names)) < len(names):
         raise ParameterError(f"Names of the classes: {len(classes)} different ones are needed, not '{text[:60]}'.")
     return names
-
-
-def _table(rows: dict) -> Table:
-    names = list(next(iter(rows.values())))
-    columns = {"judged on": tuple(rows)} | {n: np.array([found[n] for found in rows.values()]) for n in names}
-    return Table(columns, "Figures")
-
-
-def _predictions(learnt, probabilities, folds) -> Table:
-    fold = np.zeros(len(learnt.truth), int)
-    for number, held_out in enumerate(folds, start=1):
-        fold[held_out] = number
-    columns = {"case": learnt.names, "truth": tuple(learnt.classes[t] for t in learnt.truth), "fold": fold}
-    columns |= {f"probability {c}": probabilities[:, n] for n, c in enumerate(learnt.classes)}
-    return Table(columns, "Held-out predictions")
-
-
-def _report(package: ModelPackage, figures: Table, diagnosis) -> str:
-    lines = [f"# {package.card.title}", "", "For research only, not for diagnosis.", "", f"Model: {package.folder}", ""]
-    names = list(figures.columns)[1:]
-    for n, where in enumerate(figures.columns["judged on"]):
-        lines.append(f"- {where}: " + ", ".join(f"{name} {figures.columns[name][n]:.3f}" for name in names))
-    lines += ["", f"Temperature {diagnosis.temperature:.2f}, threshold {diagnosis.threshold:.3f}.", package.card.limits]
-    return "\n".join(lines) + "\n"
 
 
 _example_folder = None

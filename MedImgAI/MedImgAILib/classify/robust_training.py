@@ -60,20 +60,33 @@ class Pictures:
     images : (n, J, I) float32 ndarray
     truth : (n,) int ndarray
     classes, names : tuple of str
+    patients : tuple of str
+        Whose they are; empty where each is of another patient.
     """
 
     images: np.ndarray
     truth: np.ndarray
     classes: tuple[str, ...]
     names: tuple[str, ...]
+    patients: tuple[str, ...] = ()
 
     def part(self, chosen) -> Pictures:
         chosen = np.asarray(chosen, int)
-        return Pictures(self.images[chosen], self.truth[chosen], self.classes, tuple(self.names[n] for n in chosen))
+        names, patients = (tuple(texts[n] for n in chosen) if texts else () for texts in (self.names, self.patients))
+        return Pictures(self.images[chosen], self.truth[chosen], self.classes, names, patients)
+
+    @property
+    def whose(self) -> np.ndarray:
+        """(n,) int: patients, numbered as they come."""
+        owners = self.patients or range(len(self.truth))
+        place = {name: n for n, name in enumerate(dict.fromkeys(owners))}
+        return np.array([place[name] for name in owners], int)
 
     def digest(self) -> str:
-        """SHA-256 of content and classes."""
+        """SHA-256 of content, classes and, where some are of the same patient, of who is."""
         content = hashlib.sha256(np.ascontiguousarray(self.images).tobytes() + self.truth.astype(np.int64).tobytes())
+        if len(set(self.patients)) < len(self.patients):
+            content.update(self.whose.tobytes())
         return hashlib.sha256(content.digest() + "\0".join(self.classes).encode()).hexdigest()
 
 
@@ -107,7 +120,8 @@ def load_pictures(cases, classes, size: tuple[int, int], context: Context) -> Pi
         images[number] = prepared_images([volume], [wanted], context)[0].array[0, 0]
     place = {name: n for n, name in enumerate(classes)}
     truth = np.array([place[case.target] for case in cases])
-    return Pictures(images, truth, tuple(classes), tuple(case.id for case in cases))
+    names, patients = (tuple(getattr(case, part) for case in cases) for part in ("id", "patient"))
+    return Pictures(images, truth, tuple(classes), names, patients)
 
 
 def picture_input(size: tuple[int, int], modality: str = "DX"):
@@ -139,7 +153,8 @@ def train_member(pictures: Pictures, held_out: np.ndarray, number: int, recipe: 
     Returns
     -------
     state : dict of tensors
-    history : list of dict
+    stopped : bool
+        Whether the user ended it early.
     """
     import torch
 
@@ -181,7 +196,7 @@ def train_member(pictures: Pictures, held_out: np.ndarray, number: int, recipe: 
         network, batch, classification_loss(smoothing=recipe.smoothing), settings, validate, folder, context,
         f"{pictures.digest()} {number} {recipe}",
     )  # fmt: skip
-    return trained.state, trained.history
+    return trained.state, trained.ended == "user"
 
 
 def batch_for(count: int, classes: int) -> int:
@@ -221,8 +236,22 @@ def outputs(network, images: np.ndarray) -> np.ndarray:
 
 
 def folds_of(pictures: Pictures, recipe: Recipe) -> list[np.ndarray]:
-    """The folds: by appearance for the first class, by chance for the others."""
-    return shifted_folds(pictures.images, pictures.truth, len(pictures.classes), recipe.members, recipe.seed)
+    """The folds: by appearance for the first class, by chance for the others; no patient is divided.
+
+    Raises
+    ------
+    InputError
+        If there are too few patients for each fold to have one of each class.
+    """
+    classes, whose = len(pictures.classes), pictures.whose
+    if whose.max() + 1 >= recipe.members:
+        folds = shifted_folds(pictures.images, pictures.truth, classes, recipe.members, recipe.seed, whose=whose)
+        if all(len(np.unique(pictures.truth[fold])) == classes for fold in folds):
+            return folds
+    raise InputError(
+        f"Members: {recipe.members} networks need as many parts of the data with patients of each class; choose fewer, "
+        "or add patients."
+    )
 
 
 def calibrated_on_shift(pictures: Pictures, held_out_scores: np.ndarray, folds, sensitivity: float = 0.0) -> Diagnosis:

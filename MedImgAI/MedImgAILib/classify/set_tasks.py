@@ -24,10 +24,9 @@ from ..core.errors import listed
 from ..evaluate.classification import COLUMNS
 from ..evaluate.metrics import calibration_curve, calibration_error
 from ..evaluate.predictions import read_predictions
-from .apply_task import two_shares
 from .calibration import log_probabilities
 from .diagnosis import Diagnosis
-from .model_task import CALIBRATION, DECISION, GUO, MODEL, ModelTask
+from .model_task import CALIBRATION, DATA, DECISION, GUO, MODEL, ModelTask
 from .pooling import POOLINGS, pooled
 
 
@@ -43,10 +42,7 @@ class ClassifySet(ModelTask):
 
     inputs = (CALIBRATION,)
     parameters = (
-        TextParameter(
-            "data", "Data", "", "A .npz file as MedMNIST has them, a .csv table of paths and labels, or the path of a "
-            "folder with one folder for each class.", kind="file",
-        ),
+        DATA,
         MODEL,
         TextParameter("part", "Part", "", "Only cases of this part, as 'test' or 'validation'; empty: all."),
         ChoiceParameter("pooling", "Pooling", "mean", "How slices become one answer.", choices=POOLINGS),
@@ -88,9 +84,11 @@ class ClassifySet(ModelTask):
             owner += [number] * len(instances)
         with context.part(0.6, 0.95) as part:
             scores, _ = classifier.scores(samples, part.progress)
-        each = log_probabilities(diagnosis.calibrated(scores, two_shares(parameters.prevalence)))
+        each = log_probabilities(diagnosis.calibrated(scores))
         owner = np.array(owner)
         whole = np.stack([pooled(each[owner == n], parameters.pooling) for n in range(len(cases))])
+        if parameters.prevalence:
+            diagnosis, whole = diagnosis.at_prevalence(parameters.prevalence, whole)
         columns = {"case": tuple(c.id for c in cases)}
         if all(t is not None for t in truth):
             columns["truth"] = tuple(truth)

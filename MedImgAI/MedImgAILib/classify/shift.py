@@ -24,24 +24,35 @@ def appearance(images: np.ndarray) -> np.ndarray:
     return np.stack(parts, axis=1).astype(np.float64)
 
 
-def misleading(images: np.ndarray, truth: np.ndarray, classes: int, seed: int = 0) -> np.ndarray:
-    """(n,) how much each image's appearance alone speaks against its class: 1 − cross-validated probability."""
+def misleading(images: np.ndarray, truth: np.ndarray, classes: int, seed: int = 0, whose=None) -> np.ndarray:
+    """(n,) how much each image's appearance alone speaks against its class: 1 − cross-validated probability.
+
+    Parameters
+    ----------
+    images : (n, J, I)
+    truth : (n,) int
+    whose : (n,) int, optional
+        The patient of each image, who is not divided; without, each image is of another one.
+    """
     from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, cross_val_predict
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
     smallest = int(np.bincount(truth, minlength=classes).min())
     model = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=2000))
-    folds = StratifiedKFold(max(2, min(5, smallest)), shuffle=True, random_state=seed)
-    believed = cross_val_predict(model, appearance(images), truth, cv=folds, method="predict_proba")
+    patients = len(truth) if whose is None else len(np.unique(whose))
+    whose, kind = (None, StratifiedKFold) if patients == len(truth) else (whose, StratifiedGroupKFold)
+    folds = kind(max(2, min(5, smallest, patients)), shuffle=True, random_state=seed)
+    believed = cross_val_predict(model, appearance(images), truth, cv=folds, method="predict_proba", groups=whose)
     return 1.0 - believed[np.arange(len(truth)), truth]
 
 
 def shifted_folds(
-    images: np.ndarray, truth: np.ndarray, classes: int, count: int, seed: int = 0, shifted: tuple[int, ...] = (0,)
-) -> list[np.ndarray]:
-    """Positions held out by each of ``count`` folds.
+    images: np.ndarray, truth: np.ndarray, classes: int, count: int, seed: int = 0, shifted: tuple[int, ...] = (0,),
+    whose=None,
+) -> list[np.ndarray]:  # fmt: skip
+    """Positions held out by each of ``count`` folds; all images of a patient lie in one.
 
     Parameters
     ----------
@@ -50,16 +61,22 @@ def shifted_folds(
     shifted : tuple of int
         Classes that are divided by :func:`misleading`, the last fold holding those that mislead most; the others are
         divided at random. With the negative class alone, false alarms on unusual normals are simulated.
+    whose : (n,) int, optional
+        The patient of each image, from 0, who counts for the class that most of his images have; without, each image
+        is of another one.
     """
     rng = np.random.default_rng(seed)
-    score = misleading(images, truth, classes, seed)
+    whose = np.arange(len(truth)) if whose is None else np.asarray(whose)
+    votes = np.zeros((whose.max() + 1, classes), int)
+    np.add.at(votes, (whose, truth), 1)
+    score = np.bincount(whose, misleading(images, truth, classes, seed, whose)) / votes.sum(axis=1)
     folds: list[list] = [[] for _ in range(count)]
     for c in range(classes):
-        own = np.flatnonzero(truth == c)
+        own = np.flatnonzero(votes.argmax(axis=1) == c)
         own = own[np.argsort(score[own], kind="stable")] if c in shifted else rng.permutation(own)
         for number, part in enumerate(np.array_split(own, count)):
             folds[number].append(part)
-    return [np.sort(np.concatenate(parts)) for parts in folds]
+    return [np.flatnonzero(np.isin(whose, np.concatenate(parts))) for parts in folds]
 
 
 def disturbed(images, generator, strength: float = 1.0):

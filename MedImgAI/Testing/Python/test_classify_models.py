@@ -7,7 +7,9 @@ import pytest
 from MedImgAILib.classify import robust_training, shift
 from MedImgAILib.classify.picture import as_picture, picture_order
 from MedImgAILib.core import Context, Geometry, InputError, MedImgAIError, OutputError, Volume, registry
+from MedImgAILib.core.model_package import ModelPackage
 from MedImgAILib.networks.installed import SHIPPED
+from MedImgAILib.training.exclusive import LOCK
 from task_comparison import ORDERS
 from testing_data import data_path
 
@@ -48,7 +50,7 @@ def test_training_learns_and_leaves_a_package_only(trained):
     figures = out["figures"].columns
     assert figures["judged on"] == ("held-out folds", "most misleading fold", "validation part of the data")
     assert min(figures["AUC"]) > 0.9
-    assert [p.name for p in (folder / "run").iterdir()] == ["model"]
+    assert {p.name for p in (folder / "run").iterdir()} <= {"model", LOCK}
     assert {p.name for p in (folder / "run/model").iterdir()} == {
         "model.json", "weights.safetensors", "weights_2.safetensors", "diagnosis.safetensors",
     }  # fmt: skip
@@ -179,6 +181,69 @@ def test_a_killed_training_goes_on_and_ends_the_same(trained, tmp_path):
         robust_training.train_member(data, held_out, 0, recipe, tmp_path / "m", Killed("cpu"))
     again, _ = robust_training.train_member(data, held_out, 0, recipe, tmp_path / "m", Context("cpu"))
     assert all(torch.equal(whole[k], again[k]) for k in whole)
+
+
+def test_ended_early_only_whole_networks_are_kept(trained, tmp_path):
+    """Asked in the first network, that one is kept as it is; asked in the second, the first alone."""
+    _, parameters, _ = trained
+    parameters = {**parameters, "epochs": 8}
+    whole = run("classify.train_robust", {}, **{**parameters, "folder": str(tmp_path / "whole")})
+    first = ModelPackage.load(tmp_path / "whole/model").card.weights_sha256
+
+    class Finishing(Context):
+        begin, at, warnings = 0.0, 0.0, ()
+
+        def on_progress(self, fraction, message):
+            self.at = fraction
+
+        def is_finishing(self):
+            return self.at > self.begin
+
+        def warn(self, message):
+            self.warnings += (message,)
+
+    for name, begin in (("one", 0.1), ("two", 0.55)):
+        context = Finishing("cpu", seed=1)
+        context.begin = begin
+        task = registry()["classify.train_robust"]
+        out = task.execute({}, {**parameters, "folder": str(tmp_path / name)}, context)
+        card = ModelPackage.load(tmp_path / name / "model").card
+        assert card.members == () and "1 of 2 networks" in context.warnings[-1]
+        assert (card.weights_sha256 == first) == (name == "two")
+        assert set(out["figures"].columns["judged on"]) == {"held-out folds", "validation part of the data"}
+        judged = np.flatnonzero(whole["predictions"].columns["fold"] == 1)
+        assert out["predictions"].columns["case"] == tuple(whole["predictions"].columns["case"][n] for n in judged)
+        assert "how much worse is not known" in card.limits
+
+
+def test_no_patient_is_divided_between_the_networks(tmp_path):
+    images, truth = pictures(60)
+    prepared = np.stack([robust_training.INTENSITY.apply(i) for i in images])
+    names = tuple(map(str, range(60)))
+    recipe = robust_training.Recipe(3)
+    alone = robust_training.Pictures(prepared, truth, ("a", "b"), names)
+    known = robust_training.Pictures(prepared, truth, ("a", "b"), names, tuple(f"p{60 - n}" for n in range(60)))
+    for one, other in zip(robust_training.folds_of(alone, recipe), robust_training.folds_of(known, recipe)):
+        np.testing.assert_array_equal(one, other)
+    assert alone.digest() == known.digest()
+    whose = np.random.default_rng(0).integers(0, 20, 60)
+    shared = robust_training.Pictures(prepared, truth, ("a", "b"), names, tuple(f"p{n}" for n in whose))
+    folds = robust_training.folds_of(shared, recipe)
+    assert np.array_equal(np.sort(np.concatenate(folds)), np.arange(60)) and shared.digest() != alone.digest()
+    assert sum(len(set(whose[fold])) for fold in folds) == len(set(whose))
+    few = robust_training.Pictures(prepared, truth, ("a", "b"), names, tuple("pq"[n % 2] for n in range(60)))
+    with pytest.raises(InputError, match="choose fewer, or add patients"):
+        robust_training.folds_of(few, recipe)
+    import SimpleITK as sitk
+
+    rows = ["image,label,patient,split"]
+    for n, image in enumerate(images):
+        sitk.WriteImage(sitk.GetImageFromArray(image), str(tmp_path / f"{n}.png"))
+        rows.append(f"{n}.png,{truth[n]},p{n // 2},{('train', 'val')[n % 2]}")
+    (tmp_path / "t.csv").write_text("\n".join(rows))
+    with pytest.raises(InputError, match="on both sides of the split"):
+        run("classify.train_robust", {}, data=str(tmp_path / "t.csv"), folder=str(tmp_path / "run"), size=16)
+    assert not (tmp_path / "run").exists()
 
 
 def test_folders_of_others_are_left_alone(trained, tmp_path):

@@ -171,6 +171,43 @@ def test_deep_features_are_what_the_last_layer_takes(tmp_path):
     np.testing.assert_allclose(logits, [scores(network, values[n]) for n in (0, 1, 0)], atol=1e-4)
 
 
+@pytest.mark.parametrize("kind", ["point", "likelier", "unknown"])
+def test_another_prevalence_keeps_sensitivity_and_coverage(tmp_path, kind):
+    """The probabilities change; who is called at the operating point, and which classes are possible, does not."""
+    rng = np.random.default_rng(2)
+    images = rng.integers(0, 255, (120, 12, 12)).astype(np.uint8)
+    _, network = package(tmp_path / "network")
+    raw = np.stack([scores(network, image) for image in images])
+    odds = raw[:, 1] - raw[:, 0]
+    truth = (rng.random(120) < 1 / (1 + np.exp(-2 * (odds - odds.mean()) / odds.std()))).astype(int)
+    diagnosis = Diagnosis.fitted(raw, truth, CLASSES, "isotonic", 0.8 if kind == "point" else None)
+    model, _ = package(tmp_path / "model", diagnosis=None if kind == "unknown" else diagnosis)
+    np.savez(tmp_path / "set.npz", images=images, labels=truth)
+    parameters = {"data": str(tmp_path / "set.npz"), "model": model, "coverage": 0.8}
+    image = {"images": [picture(images[:1])]}
+    if kind == "unknown":
+        for task, inputs, given in (("apply_set", {}, parameters), ("apply", image, {"model": model})):
+            with pytest.raises(ParameterError, match="does not say which one its probabilities assume"):
+                run(f"classify.{task}", inputs, **given, prevalence=0.02)
+        return
+    usual, rare = (
+        run("classify.apply_set", {}, **parameters, prevalence=p)["predictions"].columns for p in (0.0, 0.02)
+    )
+    assert rare["possible"] == usual["possible"] and len(set(usual["possible"])) > 1
+    p, q = usual["probability sick"], rare["probability sick"]
+    inside = (p > 0.01) & (p < 0.99)
+    ratio = (q / (1 - q) / (p / (1 - p)))[inside]
+    np.testing.assert_allclose(ratio, 0.02 / 0.98 * (truth == 0).sum() / (truth == 1).sum(), rtol=1e-6)
+    alone = run("classify.apply", image, model=model, prevalence=0.02)
+    assert alone["probabilities"].columns["probability"][1] == pytest.approx(q[0], abs=1e-9)
+    assert alone["probabilities"].columns["called"][1] == ("yes" if rare["called"][0] == "sick" else "no")
+    sick = np.array([called == "sick" for called in rare["called"]])
+    if kind == "likelier":
+        assert np.array_equal(sick, q >= 0.5) and sick.sum() < usual["called"].count("sick")
+    else:
+        assert rare["called"] == usual["called"] and 0.8 <= sick[truth == 1].mean() < 1
+
+
 @pytest.mark.parametrize("method", ["temperature", "isotonic"])
 def test_calibration_is_judged_on_cases_that_it_has_not_seen(method):
     """A model three times too sure: the temperature is found, and the other half says what it is worth."""
@@ -217,7 +254,10 @@ def test_a_robust_training_keeps_names_and_the_wanted_sensitivity(tmp_path):
     for names in ("one", "same, same"):
         with pytest.raises(MedImgAIError, match="2 different ones are needed"):
             run("classify.train_robust", {}, **parameters, class_names=names)
-    assert not any((tmp_path / "run").glob("*")), "nothing was trained"
+    with pytest.raises(MedImgAIError, match="give it a title"):
+        run("classify.train_robust", {}, **parameters, name=" ")
+    assert not (tmp_path / "run").exists(), "nothing was begun"
+    parameters["name"] = "2 classes " + "of a long title " * 9
     warnings = []
 
     class Listening(Context):
