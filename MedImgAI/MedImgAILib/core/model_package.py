@@ -16,7 +16,7 @@ import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .errors import MissingPackageError, ModelError, OutputError
+from .errors import MissingPackageError, ModelError, OutputError, ParameterError
 from .model_card import ModelCard
 from .model_files import FILES, ONNX, TORCHSCRIPT, check_file, data_files, load_file, sha256_of
 from .model_json import check_plain
@@ -166,6 +166,22 @@ class ModelPackage:
             )
         network.load_state_dict(library.load_file(self.folder / name, device="cpu"), strict=True)
         return network.to(device).eval()
+
+
+def check_new(folder: Path | str):
+    """Refuse a place where :meth:`ModelPackage.create` could not write, before anything is learnt for it.
+
+    Raises
+    ------
+    ParameterError
+    """
+    folder = Path(folder).absolute()
+    if folder.exists():
+        raise ParameterError(f"Model package: {folder} exists already; choose a new folder.")
+    if not folder.parent.is_dir():
+        raise ParameterError(f"Model package: {folder.parent} does not exist; make it first.")
+    if not os.access(folder.parent, os.W_OK):
+        raise ParameterError(f"Model package: {folder.parent} cannot be written to; choose another folder.")
 
 
 def weight_names(card: ModelCard) -> list[str]:

@@ -40,8 +40,10 @@ INPUTS = (
         VolumePort(name, title, f"{title} image of the head, if there is one.", optional=True, three_d=True)
         for name, title in MODALITIES.items()
     ),
-    SegmentationPort("brain", "Brain mask", "In place of automatic skull stripping, near any of the images.",
-                     optional=True),
+    SegmentationPort(
+        "brain", "Brain mask", "In place of automatic skull stripping, drawn on the first of T1c, T1, FLAIR and T2 "
+        "that is given.", optional=True,
+    ),
 )  # fmt: skip
 PARAMETERS = (
     ChoiceParameter(
@@ -129,14 +131,19 @@ def prepare_exam(images: dict[str, Volume], brain: Segmentation | None, paramete
         mask = _brain(aligned, brain, parameters.stripping, notes, context)
     if mask.sum() * aligned[reference].geometry.voxel_volume_mm3 < 1000:
         raise InputError("The brain mask holds less than 1 mL; check the mask and the images.")
-    ready = {}
+    ready, evened = {}, []
     for number, (name, volume) in enumerate(aligned.items()):
         with context.part(0.75 + 0.25 * number / len(aligned), 0.75 + 0.25 * (number + 1) / len(aligned)) as part:
             corrected = _corrected(volume, mask, part) if parameters.bias == "n4" else volume
+        if corrected is not volume:
+            evened.append(name)
         values = np.where(mask, corrected.array.astype(np.float32), np.float32(0))
         ready[name] = volume.with_array(values, name=f"{name} brain", units=volume.units)
-    if parameters.bias == "n4":
-        notes.append("N4 evened out the brightness.")
+    if evened:
+        notes.append(f"N4 evened out the brightness of {', '.join(evened)}.")
+    if parameters.bias == "n4" and len(evened) < len(ready):
+        rest = ", ".join(name for name in ready if name not in evened)
+        notes.append(f"N4 left {rest} alone: values in the brain are below 0, or mostly 0.")
     return Exam(ready, mask, transforms, notes)
 
 
@@ -215,12 +222,14 @@ def _deepbet_mask(images, notes, context) -> np.ndarray:
 
 
 def _corrected(volume: Volume, mask: np.ndarray, context) -> Volume:
-    """N4 within the brain; images without positive values, such as z-scores, are left alone."""
+    """N4 within the brain; images with values below 0, such as z-scores, and images of zeros are left alone."""
     inside = volume.array[mask]
-    if inside.min() <= 0:
-        context.log(f"{volume.label} has values of 0 and below in the brain; it is taken as corrected already.")
+    if inside.min() < 0 or np.median(inside) <= 0:
         return volume
-    brain = Segmentation.from_labels(mask.astype(np.uint8), volume.geometry, [Segment("Brain", 1)])
-    positive = replace(volume, array=np.where(mask, volume.array, inside.min()).astype(np.float32))
+    # Voids in vessels, and places that the image does not reach, are 0.
+    seen = mask & (volume.array > 0)
+    brain = Segmentation.from_labels(seen.astype(np.uint8), volume.geometry, [Segment("Brain", 1)])
+    positive = replace(volume, array=np.where(seen, volume.array, volume.array[seen].min()).astype(np.float32))
     values = SimpleNamespace(**N4().defaults())
-    return N4().run(SimpleNamespace(image=positive, mask=brain), values, context)["corrected"]
+    corrected = N4().run(SimpleNamespace(image=positive, mask=brain), values, context)["corrected"]
+    return replace(corrected, array=np.where(seen, corrected.array, np.float32(0)))

@@ -16,7 +16,7 @@ from ..model.training import Settings, infer, train
 from .tumour_regions import PARTS, TISSUES, RegionClassifier, dice, majority, regions_of
 from .tumour_report import slice_html
 
-VERSION = 2
+VERSION = 3
 """Raised when what a round does changes, so that rounds kept before are not used."""
 
 
@@ -96,14 +96,14 @@ def identity_of(cases: list[Case], names, settings: Settings, seed: int) -> str:
 
 def learn(cases: list[Case], names, settings: Settings, context, curve: str):
     """The network and the region classifier of some patients."""
-    with context.part(0.0, 0.85) as part:
-        network = train(cases, len(TISSUES) + 1, settings, part, curve)
     features, tissues = [], []
     for case in cases:
         regions = regions_of(case.array, case.labels > 0, case.geometry.spacing_kji)
         features.append(regions.features)
         tissues.append(majority(regions, case.labels))
     classifier = RegionClassifier.train(names, np.concatenate(features), np.concatenate(tissues), context.seed)
+    with context.part(0.0, 0.85) as part:
+        network = train(cases, len(TISSUES) + 1, settings, part, curve)
     return network, classifier
 
 
@@ -119,7 +119,7 @@ def judge(network, classifier: RegionClassifier, case: Case, names, context) -> 
         row[f"Dice {part_name.lower()}"] = dice(np.isin(found, values), np.isin(case.labels, values))
     for number, name in enumerate(names if len(names) > 1 else ()):
         with context.part(0.7 + 0.3 * number / len(names), 0.7 + 0.3 * (number + 1) / len(names)) as part:
-            row[alone_figure(name)] = dice(_alone(network, case, number, part), case.labels > 0)
+            row[alone_figure(name)] = _alone(network, case, number, part)
     regions = regions_of(case.array, case.labels > 0, case.geometry.spacing_kji)
     truth = majority(regions, case.labels)
     right = classifier.probabilities(regions.features).argmax(1) + 1 == truth
@@ -135,13 +135,13 @@ def alone_figure(name: str) -> str:
     return f"Dice whole tumour {name} alone"
 
 
-def _alone(network, case: Case, number: int, context) -> np.ndarray:
-    """(K, J, I) bool: the whole tumour by one modality; nothing where that is missing."""
+def _alone(network, case: Case, number: int, context) -> float:
+    """Dice of the whole tumour by one modality; NaN where that is missing."""
     array = np.full_like(case.array, np.nan)
     array[number] = case.array[number]
     if np.isnan(array[number]).any():
-        return np.zeros(case.labels.shape, bool)
-    return infer(network, array, context).argmax(0) > 0
+        return float("nan")
+    return dice(infer(network, array, context).argmax(0) > 0, case.labels > 0)
 
 
 def pictures_of(case: Case, names, found: np.ndarray) -> list:

@@ -20,13 +20,14 @@ from MedImgAILib.core import (
     TextParameter,
     TextPort,
 )
-from MedImgAILib.core.model_package import ModelPackage
+from MedImgAILib.core.model_package import ModelPackage, check_new
 
 from ..model.cases import Case, prepare
 from ..model.folder import read_patients
 from ..model.package import new_card
 from ..model.train_task import WIDTHS
 from ..model.training import Settings
+from .exam import MODALITIES
 from .tumour_regions import TISSUES, segments, tissue_labels
 from .tumour_report import training_html
 from .tumour_rounds import Rounds, identity_of, judge, learn
@@ -86,10 +87,9 @@ class TrainBrainTumour(Task):
     def validate(self, inputs, parameters):
         if not parameters.data:
             raise ParameterError("Data: no folder was given; choose a folder of patients.")
-        if parameters.model and Path(parameters.model).exists():
-            raise ParameterError(f"Model package: {parameters.model} exists already; choose a new folder.")
-        if parameters.model and not Path(parameters.model).absolute().parent.is_dir():
-            raise ParameterError(f"Model package: {Path(parameters.model).parent} does not exist; make it first.")
+        modalities_of(parameters.modalities)
+        if parameters.model:
+            check_new(parameters.model)
 
     def example(self):
         from .tumour_example import example_folder
@@ -98,10 +98,10 @@ class TrainBrainTumour(Task):
         return {}, {"data": str(example_folder())} | settings
 
     def run(self, inputs, parameters, context):
-        names = [m.strip() for m in parameters.modalities.split(",") if m.strip()]
+        names = modalities_of(parameters.modalities)
         with context.part(0.0, 0.1) as part:
             cases = collect(parameters, names, part)
-        if parameters.leave_one_out and len(cases) < 2:
+        if parameters.leave_one_out and len({case.name for case in cases}) < 2:
             raise InputError("Leaving one out needs two patients or more; switch it off or add patients.")
         settings = Settings(WIDTHS[parameters.width], parameters.steps, patch=parameters.patch)
         trainings = len(cases) * parameters.leave_one_out + 1
@@ -111,7 +111,7 @@ class TrainBrainTumour(Task):
         for number, case in enumerate(cases if parameters.leave_one_out else ()):
             kept = rounds.read(number)
             if kept is None:
-                others = cases[:number] + cases[number + 1 :]
+                others = [other for other in cases if other.name != case.name]  # a table may have him twice
                 with context.part(0.1 + 0.9 * number / trainings, 0.1 + 0.9 * (number + 1) / trainings) as part:
                     network, regions = learn(others, names, settings, part, f"Loss/without {case.name}")
                     with part.part(0.85, 1.0):
@@ -136,7 +136,7 @@ class TrainBrainTumour(Task):
         if parameters.model:
             self._store(parameters, names, learnt, settings, network, regions, table)
             rounds.remove()
-        summary = _summary(table, names, len(learnt), parameters.leave_one_out)
+        summary = _summary(table, names, len({case.name for case in learnt}), parameters.leave_one_out)
         return {
             "cases": table,
             "summary": Text(summary, "Training summary"),
@@ -144,15 +144,33 @@ class TrainBrainTumour(Task):
         }
 
     def _store(self, parameters, names, cases, settings, network, regions, table):
-        told = f"{len(cases)} patients ({', '.join(c.name for c in cases[:20])})"
+        patients = list(dict.fromkeys(case.name for case in cases))
+        told = f"{len(patients)} patients ({', '.join(patients[:20])})"
         metrics = {}
         if parameters.leave_one_out:
             scores = {name: _mean(table.columns[name]) for name in table.columns if name not in ("case", "regions")}
-            told += f"; figures are means of {table.rows} patients, each left out of its training"
+            told += f"; figures are means of {len(set(table.columns['case']))} patients, each left out of its training"
             metrics = {metric_name(n): round(v, 4) for n, v in scores.items() if np.isfinite(v)}
         card = new_card(names, [""] * len(names), segments(), parameters.spacing_mm, settings, told, metrics)
         card = replace(card, id="brain-tumour", title="Brain tumour from " + ", ".join(names))
         ModelPackage.create(Path(parameters.model), card, network.state_dict(), {REGIONS: regions.to_json()})
+
+
+def modalities_of(text: str) -> list[str]:
+    """Names of modalities from a text with commas, as the analysis calls them.
+
+    Raises
+    ------
+    ParameterError
+        If one is not known, or there is none.
+    """
+    known = {title.casefold(): title for title in MODALITIES.values()}
+    given = list(dict.fromkeys(entry.strip() for entry in text.split(",") if entry.strip()))
+    unknown = [entry for entry in given if entry.casefold() not in known]
+    if unknown or not given:
+        what = f"'{unknown[0][:40]}' is none of them" if unknown else "none was given"
+        raise ParameterError(f"Modalities: {what}; choose from {', '.join(known.values())}.")
+    return list(dict.fromkeys(known[entry.casefold()] for entry in given))
 
 
 def collect(parameters, names, context) -> list[Case]:

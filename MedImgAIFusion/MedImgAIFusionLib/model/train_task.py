@@ -9,14 +9,13 @@ from MedImgAILib.core import (
     ChoiceParameter,
     FloatParameter,
     IntegerParameter,
-    ParameterError,
     SegmentationPort,
     Table,
     TablePort,
     Task,
     TextParameter,
 )
-from MedImgAILib.core.model_package import ModelPackage
+from MedImgAILib.core.model_package import ModelPackage, check_new
 
 from . import ablation
 from .data import PATIENT_PARAMETERS, PATIENT_PORTS, check_patients, collect
@@ -107,8 +106,8 @@ class TrainJointNetwork(Task):
 
     def validate(self, inputs, parameters):
         check_patients(inputs, parameters)
-        if parameters.model and Path(parameters.model).exists():
-            raise ParameterError(f"Model package: {parameters.model} exists already; choose a new folder.")
+        if parameters.model:
+            check_new(parameters.model)
 
     def run(self, inputs, parameters, context):
         with context.part(0.0, 0.1) as part:

@@ -135,6 +135,15 @@ def test_n4_takes_a_drawn_bias_off_and_leaves_z_scores_alone():
     scored = volume.with_array(np.where(volume.array > 0, volume.array - 100, 0), name="T1c")
     same = exam.prepare_exam(given(t1c=scored), None, settings(bias="n4"), Context("cpu"))
     np.testing.assert_array_equal(same.images["T1c"].array, scored.array)
+    assert not any("evened" in note for note in same.notes) and "N4 left T1c alone" in same.notes[-1]
+    assert result.notes[-1] == "N4 evened out the brightness of T1c."
+    holes = np.random.default_rng(0).random(volume.array.shape) < 0.01
+    brain = Segmentation.from_labels(result.brain.astype(np.uint8), volume.geometry, [Segment("Brain", 1)])
+    pierced = biased.with_array(np.where(holes, 0, biased.array).astype(np.float32), name="T1c")
+    pierced = exam.prepare_exam(given(t1c=pierced), brain, settings(bias="n4"), Context("cpu")).images["T1c"].array
+    assert not pierced[holes].any()
+    columns = [pierced[..., n][(inside & ~holes)[..., n]].mean() for n in (6, 21)]
+    assert abs(np.log(columns[1] / columns[0])) < 0.4 * abs(np.log(before[1] / before[0])), "vessels are no z-scores"
 
 
 def test_labels_of_a_reader_become_tissues():

@@ -10,7 +10,7 @@ from MedImgAIFusionLib.cases.tumour import without
 from MedImgAIFusionLib.cases.tumour_example import example_folder
 from MedImgAIFusionLib.cases.tumour_report import validated
 from MedImgAIFusionLib.cases.tumour_train import TrainBrainTumour
-from MedImgAILib.core import Cancelled, Context, ParameterError
+from MedImgAILib.core import Cancelled, Context, InputError, ParameterError
 from MedImgAILib.core.model_package import ModelPackage
 
 pytest.importorskip("torch")
@@ -139,6 +139,43 @@ def test_one_modality_alone_is_what_the_network_says_of_it():
     row = tumour_rounds.judge(Sees(), _Calls(), case, ["T1c", "FLAIR"], Context("cpu")).row
     assert row["Dice whole tumour"] == row["Dice whole tumour FLAIR alone"] == 1.0
     assert row["Dice whole tumour T1c alone"] == 0.0
+    case.array[0] = np.nan
+    row = tumour_rounds.judge(Sees(), _Calls(), case, ["T1c", "FLAIR"], Context("cpu")).row
+    assert np.isnan(row["Dice whole tumour T1c alone"]), "who has no T1c says nothing of it"
+
+
+def test_a_patient_who_is_there_twice_is_left_out_as_one(tmp_path, monkeypatch):
+    folder = example_folder()
+    rows = ["patient,T1c,FLAIR,labels"]
+    for name, place in (("a", "patient1"), ("b", "patient2"), ("a", "patient2")):
+        rows.append(",".join([name, *(str(folder / place / f"{file}.nrrd") for file in ("T1c", "FLAIR", "labels"))]))
+    (tmp_path / "t.csv").write_text("\n".join(rows))
+    learnt = []
+    learn = tumour_train.learn
+    monkeypatch.setattr(
+        tumour_train, "learn", lambda cases, *given: learnt.append([c.name for c in cases]) or learn(cases, *given)
+    )
+    out = train(tmp_path, data=str(tmp_path / "t.csv"), steps=1)
+    assert learnt == [["b"], ["a", "a"], ["b"], ["a", "b", "a"]]
+    assert "of 2 patients" in out["summary"].text
+    assert "2 patients (a, b); figures are means of 2" in ModelPackage.load(tmp_path / "model").card.training_data
+    (tmp_path / "t.csv").write_text("\n".join([rows[0], rows[1], rows[3]]))
+    with pytest.raises(InputError, match="two patients or more"):
+        train(tmp_path / "other", data=str(tmp_path / "t.csv"), model="")
+
+
+def test_modalities_are_called_as_the_analysis_calls_them(tmp_path):
+    train(tmp_path, modalities="flair, t1C, FLAIR", steps=1, leave_one_out=False)
+    assert [i.name for i in ModelPackage.load(tmp_path / "model").card.inputs] == ["FLAIR", "T1c"]
+    for text in ("T1c, PET", " , "):
+        with pytest.raises(ParameterError, match="choose from T1, T1c, T2, FLAIR"):
+            train(tmp_path / "other", modalities=text)
+
+
+def test_labels_of_one_tissue_are_refused_before_anything_is_learnt(tmp_path, monkeypatch):
+    monkeypatch.setattr(tumour_rounds, "train", lambda *given: pytest.fail("a network was trained"))
+    with pytest.raises(InputError, match="one tissue only"):
+        train(tmp_path, core="", enhancing="")
 
 
 class _Calls:
