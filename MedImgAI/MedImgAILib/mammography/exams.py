@@ -9,7 +9,7 @@ from pathlib import Path
 from ..core import InputError, Volume
 from ..core.errors import listed
 from ..training.cases import Case
-from ..training.reading import dicom_patient, read_image
+from ..training.reading import read_image
 from ..training.sources import read_collection
 from ..training.splits import given_parts
 from .sorting import PROJECTIONS, SIDES, header_facts, of_name
@@ -55,8 +55,8 @@ class Labelled:
         return replace(volume, name=self.path.name, provenance={"dicom": {"mammography": header}} if header else {})
 
 
-def read_exams(path: str, patient_pattern: str = "", label_column: str = "") -> tuple[list[Labelled], list[str]]:
-    """The labelled pictures of a data set, and sentences on what was left out or is not known.
+def read_exams(path: str, patient_pattern: str = "", label_column: str = "", skip: bool = False):
+    """``(pictures, notes)``: the labelled pictures of a data set, and sentences on what was left out or is not known.
 
     Parameters
     ----------
@@ -65,6 +65,12 @@ def read_exams(path: str, patient_pattern: str = "", label_column: str = "") -> 
         as known, patient, exam, side, view, split; or a folder with one folder for each class.
     patient_pattern, label_column : str
         See :func:`..training.sources.read_collection`.
+    skip : bool
+        Whether pictures of other views than CC and MLO are left out; else they are refused.
+
+    Returns
+    -------
+    list of Labelled, list of str
 
     Raises
     ------
@@ -79,20 +85,28 @@ def read_exams(path: str, patient_pattern: str = "", label_column: str = "") -> 
     notes = []
     if unlabelled := [case.id for case in collection.cases if case.target is None]:
         notes.append(f"{len(unlabelled)} pictures without a label were left out ({listed(unlabelled, 3)}).")
-    found = []
+    found, others = [], []
     for case, row in zip(collection.cases, rows):
         if case.target is None:
             continue
-        if case.patient == case.id and case.images[0].suffix.lower() in (".dcm", ""):
-            case = replace(case, patient=dicom_patient(case.images[0]))
         for image in case.images:
             header = _header(image)
             told = {"side": header.get("laterality", ""), "view": header.get("view", "")}
-            said = [_word(row, names, words, case) for names, words in ((_SIDE, SIDES), (_VIEW, PROJECTIONS))]
-            known = [_word(told, (key,), words, case) for key, words in (("side", SIDES), ("view", PROJECTIONS))]
+            try:
+                said = [_word(row, names, words, case) for names, words in ((_SIDE, SIDES), (_VIEW, PROJECTIONS))]
+                known = [_word(told, (key,), words, case) for key, words in (("side", SIDES), ("view", PROJECTIONS))]
+            except InputError as error:
+                if not skip:
+                    raise
+                others.append(str(error))
+                continue
             side, projection = (a or b or c for a, b, c in zip(said, known, of_name(image.name)))
             exam = next((row[name] for name in _EXAM if row.get(name)), "")
             found.append(Labelled(case, image, str(case.target), exam, side, projection, case.split == "test"))
+    if others:
+        notes.append(f"{len(others)} pictures were left out, the first: {others[0]}")
+    if not found:
+        raise InputError(f"There is no picture with a label in {path} that can be used.")
     if all(entry.patient == entry.case.id for entry in found):
         notes.append(
             "No patient is named, so every picture counts as a patient of its own: views of one breast are not joined, "
@@ -170,7 +184,7 @@ def _header(path: Path) -> dict:
     from pydicom.errors import InvalidDicomError
 
     if path.is_dir():
-        path = next(p for p in sorted(path.iterdir()) if p.is_file() and not p.name.startswith("."))
+        path = next((p for p in sorted(path.iterdir()) if p.is_file() and not p.name.startswith(".")), path)
     try:
         header = pydicom.dcmread(path, stop_before_pixels=True)
     except (InvalidDicomError, OSError):

@@ -204,9 +204,12 @@ class BreastScreening(Task):
 
     def validate(self, inputs, parameters):
         if parameters.model.strip():
+            from ..classify.apply_task import Classify
+            from ..core.model_files import FEATURES
             from .model import breast_package
 
-            breast_package(parameters.model)
+            if breast_package(parameters.model).card.architecture != FEATURES:
+                Classify().require_packages()
 
     def run(self, inputs, parameters, context):
         from .screening_report import report_html

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from ..classify.attention import check_torch
 from ..classify.feature_training import CLASSIFIERS, POOLINGS
 from ..core import (
     ChoiceParameter,
@@ -20,6 +21,8 @@ from ..core import (
     TextParameter,
     TextPort,
 )
+from ..core.model_package import check_new
+from ..training.classification_task import TrainClassification
 from ..training.options import ORIGIN
 from .exams import check_folds, positive_classes, read_exams
 from .screening import PIXEL
@@ -112,8 +115,14 @@ class TrainBreastScreening(Task):
             raise ParameterError("Data: give either a folder with a folder for each class, or a table.")
         if parameters.learner == "network" and not parameters.folder:
             raise ParameterError("Training folder: no folder was given; choose an empty one.")
-        if parameters.model and Path(parameters.model).exists():
-            raise ParameterError(f"Model package: {parameters.model} exists already; choose a new folder.")
+        if parameters.model:
+            check_new(parameters.model)
+            if not parameters.name.strip():
+                raise ParameterError("Name of the model: there is none; give it a title.")
+        if parameters.learner == "network":
+            TrainClassification().require_packages()
+        elif parameters.pooling == "attention":
+            check_torch()
 
     def example(self):
         import tempfile
@@ -132,8 +141,9 @@ class TrainBreastScreening(Task):
         from .training import breasts_of, figures, measured
 
         entries, notes = read_exams(
-            parameters.data or parameters.table, parameters.patient_pattern, parameters.label_column
-        )
+            parameters.data or parameters.table, parameters.patient_pattern, parameters.label_column,
+            parameters.on_error == "skip",
+        )  # fmt: skip
         positive = positive_classes([e.label for e in entries], parameters.positive)
         check_folds(entries, positive, parameters.folds)
         for note in notes:

@@ -97,11 +97,12 @@ def test_a_patient_is_never_divided(folder):
         train(folder / "leak.csv")
 
 
-def test_a_test_part_is_judged_by_itself(folder):
+def test_a_test_part_is_judged_by_itself(folder, tmp_path):
     lines = (folder / "exams.csv").read_text().splitlines()
     told = [f"{line},{'test' if line.split(',')[1] >= 'p030' else 'train'}" for line in lines[1:]]
     (folder / "parts.csv").write_text("\n".join([f"{lines[0]},split", *told]))
-    results = train(folder / "parts.csv", folds=3)
+    results = train(folder / "parts.csv", folds=3, model=str(tmp_path / "model"), name="2 views, " + "long " * 30)
+    assert len(ModelPackage.load(tmp_path / "model").card.id) == 80
     assert set(results["figures"].columns["judged on"]) == {"cross-validation", "test part"}
     held = np.array([name.split()[0] >= "p030" for name in results["predictions"].columns["case"]])
     np.testing.assert_array_equal(results["predictions"].columns["fold"] == 0, held)
@@ -175,6 +176,11 @@ def test_columns_of_view_and_side_and_several_images_of_a_breast(tmp_path):
     table.write_text("image,label,view\n0.png,0,XCCL\n1.png,1,CC\n")
     with pytest.raises(InputError, match="xccl"):
         read_exams(str(table))
+    entries, notes = read_exams(str(table), skip=True)
+    assert [e.path.name for e in entries] == ["1.png"] and "1 pictures were left out" in notes[0]
+    table.write_text("image,label,view\n0.png,0,XCCL\n1.png,1,ML\n")
+    with pytest.raises(InputError, match="no picture with a label"):
+        read_exams(str(table), skip=True)
 
 
 def test_which_labels_are_positive():
@@ -224,6 +230,8 @@ def test_wrong_choices_are_told(folder, trained, tmp_path):
         ({"table": table, "data": str(folder)}, "either a folder"),
         ({"table": table, "model": str(folder)}, "exists already"),
         ({"table": table, "learner": "network"}, "Training folder"),
+        ({"table": table, "model": str(tmp_path / "nowhere" / "model")}, "nowhere does not exist"),
+        ({"table": table, "model": str(tmp_path / "new"), "name": " "}, "give it a title"),
     ):
         with pytest.raises(ParameterError, match=words):
             TrainBreastScreening().execute({}, parameters, Context("cpu"))
@@ -263,6 +271,18 @@ def test_headers_are_read_in_training(tmp_path):
     found = {(e.patient, e.side, e.projection) for e in entries}
     assert found == {("x0", "left", "cc"), ("x1", "right", "mlo")}
     assert all(e.read().provenance["dicom"]["mammography"]["laterality"] in "LR" for e in entries)
+    table = tmp_path / "t.csv"
+    table.write_text("image,label,split\nnormal/a.dcm,0,train\ncancer/a.dcm,1,test\n")
+    assert [e.patient for e in read_exams(str(table))[0]] == ["x0", "x1"]
+    (tmp_path / "empty").mkdir()
+    table.write_text("image,label,patient\nnormal/a.dcm,0,a\nempty,1,b\n")
+    with pytest.raises(InputError, match="0 DICOM series"):
+        read_exams(str(table))[0][1].read()
+    data.PatientID = "x0"
+    data.save_as(tmp_path / "cancer" / "IM0001")
+    table.write_text("image,label,split\nnormal/a.dcm,0,train\ncancer/IM0001,1,test\n")
+    with pytest.raises(InputError, match="Patient x0 stands on both sides"):
+        read_exams(str(table))
 
 
 def test_the_network_sees_the_breast_and_its_map_returns_to_the_place():
