@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from dataclasses import dataclass
 
@@ -116,15 +117,17 @@ def batches(cases, network: str, plan: Plan, patch, parameters, context, flips, 
     )  # fmt: skip
 
 
-def found_labels(
-    network, case: PreparedCase, plan: Plan, patch, device: str, mirrored=(), reduced: bool = False
-) -> np.ndarray:
-    """(K, J, I) labels on the prepared grid, as the model package will find them; ``reduced`` is in bfloat16."""
+def found(network, case: PreparedCase, plan: Plan, patch, device: str, mirrored=(), **options):
+    """A :class:`.planes.PlaneReader` with (K, J, I) ``labels`` on the prepared grid, as the package will find them.
+
+    Parameters
+    ----------
+    options
+        Further fields of the window plan, as ``cpu_bfloat16`` or ``probabilities``.
+    """
     passes = mirrored_variations(mirrored)
-    window = WindowPlan(
-        tuple(patch), OVERLAP, dimensions=plan.dimensions, variations=passes, cpu_bfloat16=reduced
-    )  # fmt: skip
-    return infer(network, np.ascontiguousarray(case.image), window, Context(device), device).labels
+    window = WindowPlan(tuple(patch), OVERLAP, dimensions=plan.dimensions, variations=passes, **options)
+    return infer(network, np.ascontiguousarray(case.image), window, Context(device), device)
 
 
 def dice_of(found: np.ndarray, truth: np.ndarray, segments: int) -> np.ndarray:
@@ -144,13 +147,18 @@ def validation(
 ):  # fmt: skip
     """A function that judges a network during training, on at most ``most`` cases and on the prepared grid.
 
-    With ``reduced`` it computes in bfloat16 where the processor can, as the training does.
+    With ``reduced`` it computes in bfloat16 where the processor can, as the training does; by a copy, because that
+    arranges the weights anew, after which the training would round otherwise.
     """
     chosen = cases[:: max(1, -(-len(cases) // most))]
 
     def validate(network) -> dict:
+        network = copy.deepcopy(network) if reduced and device == "cpu" else network
         dice = np.stack([
-            dice_of(found_labels(network, case, plan, patch, device, mirrored, reduced), case.labels, len(names))
+            dice_of(
+                found(network, case, plan, patch, device, mirrored, cpu_bfloat16=reduced).labels, case.labels,
+                len(names),
+            )
             for case in map(preparation.loaded, chosen)
         ])  # fmt: skip
         means = _mean(dice)
@@ -170,10 +178,25 @@ def judge(
     with torch.inference_mode():
         for number, case in enumerate(cases, start=1):
             context.progress(number / len(cases), f"Judging case {number} of {len(cases)}")
-            labels = found_labels(network, preparation.loaded(case), plan, patch, device, mirrored)
-            found = case.prepared.back(labels)
-            rows.append(dice_of(found, preparation.truth(case.case, case.prepared.source), segments))
+            labels = found(network, preparation.loaded(case), plan, patch, device, mirrored).labels
+            back = case.prepared.back(labels)
+            rows.append(dice_of(back, preparation.truth(case.case, case.prepared.source), segments))
     return Judged(tuple(c.case for c in cases), np.array(rows).reshape(-1, segments))
+
+
+def shift_overlaps(network, cases, preparation: Preparation, plan: Plan, patch, device: str, context, mirrored=()):
+    """(cases, shifts, segments) Dice on the prepared grid for each shift of :mod:`.decision`."""
+    import torch
+
+    from .decision import SHIFTS, overlaps_by_shift
+
+    rows = []
+    with torch.inference_mode():
+        for number, case in enumerate(map(preparation.loaded, cases), start=1):
+            context.progress(number / len(cases), f"Judging case {number} of {len(cases)}")
+            result = found(network, case, plan, patch, device, mirrored, probabilities=True)
+            rows.append(overlaps_by_shift(result.probabilities, case.labels))
+    return np.array(rows).reshape(-1, len(SHIFTS), len(preparation.segments))
 
 
 def _mean(dice: np.ndarray, weights=None) -> np.ndarray:
