@@ -17,6 +17,10 @@ class TrainingError(MedImgAIError):
     """A training cannot go on; the last good checkpoint is kept."""
 
 
+class NotFiniteError(TrainingError):
+    """The loss, the score or the weights are no numbers any more, though the data are."""
+
+
 def write_atomically(path: Path, content: bytes):
     """Replace a file by ``content`` in one step; whatever happens, the old or the new one is there, whole.
 

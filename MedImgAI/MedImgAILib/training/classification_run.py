@@ -37,7 +37,7 @@ _DECIDING = (
 """Parameters beside the loop's settings that decide the weights."""
 
 
-def train_classification(collection, parameters, context) -> SimpleNamespace:
+def train_classification(collection, parameters, context, cache=None) -> SimpleNamespace:
     """Run a training; returns ``metrics``, ``histories``, ``report``, ``package`` (its folder) and ``judged``.
 
     ``judged`` has the unseen cases of each fold with their logits.
@@ -48,15 +48,17 @@ def train_classification(collection, parameters, context) -> SimpleNamespace:
     parameters : namespace
         As :class:`.classification_task.TrainClassification` declares them.
     context : Context
+    cache : Path, optional
+        Folder of prepared cases that several trainings share; by default a training has its own.
     """
     with team(context.device) as (members, device):
-        run = _Run(collection, parameters, context, members, device)
+        run = _Run(collection, parameters, context, members, device, cache)
         with run.folder.held(members.leads):
             return members.agreed(run.result())
 
 
 class _Run:
-    def __init__(self, collection, parameters, context, members, device):
+    def __init__(self, collection, parameters, context, members, device, cache):
         from ..classify.classifier import smoothed
 
         self.parameters, self.context, self.team, self.device = parameters, context, members, device
@@ -90,7 +92,8 @@ class _Run:
         )  # fmt: skip
         self.folder = Folder(parameters.folder, self.identity, parameters.existing == "replace")
         in_memory = all(not hasattr(s, "is_dir") for c in self.cases for s in c.images)
-        self.preparation = Preparation(self.plan.inputs, (), None if in_memory else self.folder / "cache", (), smoothed)
+        cache = None if in_memory else cache or self.folder / "cache"
+        self.preparation = Preparation(self.plan.inputs, (), cache, (), smoothed)
         for kept, _ in self.divided.rounds:
             parts.check_classes(self.numbers[kept], self.classes)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ..core import Context, OutputError
 from .averaging import MovingAverage
-from .checkpoints import LAST, TrainingError, load_state, save_state
+from .checkpoints import LAST, NotFiniteError, TrainingError, load_state, save_state
 from .curves import Curves
 from .distributed import Team
 from .loading import Batch, prefetched
@@ -207,7 +207,8 @@ class _Loop:
             if not bool(image.isfinite().all())
         ]
         why = f"the image of '{bad[0]}' is not finite" if bad else "try a lower learning rate or full precision"
-        raise TrainingError(f"The loss is not a number at step {self.step + 1} ({why}){self._kept()}.")
+        error = TrainingError if bad else NotFiniteError
+        raise error(f"The loss is not a number at step {self.step + 1} ({why}){self._kept()}.")
 
     def _kept(self) -> str:
         path = self.folder / LAST if self.folder else None
@@ -268,7 +269,7 @@ class _Loop:
             if own is not None:
                 self.network.load_state_dict(own)
         if not math.isfinite(scores[SCORE]):
-            raise TrainingError(f"The score of the validation is not a number at step {self.step}{self._kept()}.")
+            raise NotFiniteError(f"The score of the validation is not a number at step {self.step}{self._kept()}.")
         return scores
 
     # What is kept
@@ -283,7 +284,7 @@ class _Loop:
         state = self._present_state()
         for name, value in state.items():
             if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-                raise TrainingError(f"The weights '{name}' are not finite at step {self.step}{self._kept()}.")
+                raise NotFiniteError(f"The weights '{name}' are not finite at step {self.step}{self._kept()}.")
         if self.best_step == self.step:
             self.best = state
         if self.folder is None or not self.team.leads:

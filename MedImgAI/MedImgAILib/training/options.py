@@ -134,6 +134,10 @@ def optimisation(steps: int, rate: float, schedule: str, steps_help: str) -> tup
     )  # fmt: skip
 
 
+HELD_OUT = FloatParameter(
+    "held_out_percent", "Held out", 20.0, "Share of the patients that judge the network if there is one fold.", "%",
+    minimum=5.0, maximum=50.0, enabled_when=("folds", (1,)),
+)  # fmt: skip
 FOLDS = (
     IntegerParameter(
         "folds", "Folds", 1, "Networks in cross-validation, each judged on the patients it has not seen; 1 holds out a "
@@ -143,10 +147,7 @@ FOLDS = (
         "networks", "Networks of each fold", 1, "Trained from different random numbers; the mean of their answers is "
         "more accurate, and each takes its time, in training and later.", minimum=1, maximum=20,
     ),
-    FloatParameter(
-        "held_out_percent", "Held out", 20.0, "Share of the patients that judge the network if there is one fold.", "%",
-        minimum=5.0, maximum=50.0, enabled_when=("folds", (1,)),
-    ),
+    HELD_OUT,
     ChoiceParameter(
         "keep", "Keep", "folds", "The networks of the folds together, or one trained once more on all cases.",
         choices={"folds": "The networks of the folds", "all": "One trained on all cases"},

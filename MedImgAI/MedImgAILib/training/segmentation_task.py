@@ -21,7 +21,8 @@ from .networks import SEGMENTATION
 from .sources import read_collection, scene_segmentation
 from .task_parts import REQUIREMENTS, check_source, outputs, outputs_of, quick
 
-_CPU_STEPS, _GPU_STEPS = 1000, 10_000
+CPU_STEPS, GPU_STEPS = 1000, 10_000
+"""Updates of the weights where the user leaves it open."""
 
 
 class TrainSegmentation(Task):
@@ -64,7 +65,7 @@ class TrainSegmentation(Task):
         options.MODALITY,
         *options.FOLDS,
         *options.optimisation(
-            0, 2e-3, "one_cycle", f"Updates of the weights; 0 for {_CPU_STEPS} on a processor, {_GPU_STEPS} otherwise."
+            0, 2e-3, "one_cycle", f"Updates of the weights; 0 for {CPU_STEPS} on a processor, {GPU_STEPS} otherwise."
         ),
         ChoiceParameter(
             "loss", "Loss", "dice_ce", "Focal loss and weights help with small segments.",
@@ -100,6 +101,10 @@ class TrainSegmentation(Task):
             "ask_mirrored", "Ask mirrored", True, "Whether the model is asked about the mirrored image too, where "
             "samples are mirrored, and the mean decides: more accurate, but twice as long for each axis.",
             advanced=True,
+        ),
+        BooleanParameter(
+            "correct_size", "Correct the size", True, "With two folds or more: whether the background's score is "
+            "raised or lowered by the one number with which unseen cases are found best.", advanced=True,
         ),
         *options.FINE_TUNING,
         *options.TEACHING,
@@ -139,6 +144,6 @@ class TrainSegmentation(Task):
                 parameters.data or parameters.table, "segmentation", parameters.label_column,
                 parameters.patient_pattern, names,
             )  # fmt: skip
-        steps = _CPU_STEPS if context.device == "cpu" else _GPU_STEPS
+        steps = CPU_STEPS if context.device == "cpu" else GPU_STEPS
         outcome = train_segmentation(collection, parameters, context, steps)
         return outputs_of(outcome)
