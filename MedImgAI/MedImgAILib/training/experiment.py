@@ -52,12 +52,15 @@ class Outcome:
         Weights of each network.
     trained : list of list of Trained
         The networks of each round.
+    unseen : list
+        For each round its states and the cases that judge them.
     judged : list
         What ``evaluate`` gave for each round.
     """
 
     states: list = field(default_factory=list)
     trained: list = field(default_factory=list)
+    unseen: list = field(default_factory=list)
     judged: list = field(default_factory=list)
 
     @property

@@ -12,6 +12,7 @@ from ..core.model_package import ModelPackage
 from . import segmentation as parts
 from .cache import Preparation
 from .cards import Summary, model_card, origin_name, report
+from .decision import background_bias, best_shift, shifted
 from .distributed import team
 from .experiment import (
     Folder,
@@ -32,8 +33,8 @@ from .teaching import Teacher, taught
 from .transfer import as_prepared
 
 _DECIDING = (
-    "network", "size", "modality", "folds", "networks", "held_out_percent", "loss", "class_weights", "balance",
-    "foreground_percent", "augmentation", "teacher_share", "mirror", "multi_scale", "start", "tuning",
+    "network", "size", "modality", "folds", "networks", "correct_size", "held_out_percent", "loss", "class_weights",
+    "balance", "foreground_percent", "augmentation", "teacher_share", "mirror", "multi_scale", "start", "tuning",
     "rank", "on_error",
 )  # fmt: skip
 """Parameters beside the loop's settings that decide the weights."""
@@ -99,6 +100,7 @@ class _Run:
         cache = cache or self.folder / "cache"
         self.preparation = Preparation(self.plan.inputs, self.names, cache, collection.segments)
         self.cases = cases
+        self.shift = 0.0
 
     def _like(self, card):
         """Prepare the images and cut patches as the package does that the training starts from."""
@@ -134,23 +136,24 @@ class _Run:
         rounds = self.divided.rounds
         count = len(rounds) + (self.parameters.keep == "all")
         for number, (kept, out) in enumerate(rounds):
-            with context.part(0.1 + 0.9 * number / count, 0.1 + 0.9 * (number + 1) / count):
+            with context.part(0.1 + 0.87 * number / count, 0.1 + 0.87 * (number + 1) / count):
                 self._round(f"fold_{number + 1}", self._of(ready, kept), self._of(ready, out), outcome, ready)
             if outcome.stopped:
                 break
         if self.parameters.keep == "all" and not outcome.stopped:
-            with context.part(0.1 + 0.9 * (count - 1) / count, 1.0):
+            with context.part(0.1 + 0.87 * (count - 1) / count, 0.97):
                 everything = self._of(ready, np.unique(np.concatenate([np.r_[k, o] for k, o in rounds])))
                 final = Outcome()
                 self._round("all", everything, [], final, ready)
             outcome.states, outcome.trained = final.states, outcome.trained + final.trained
+        self._judge(outcome)
         return self._package(outcome, ready)
 
     def _of(self, ready, places):
         return [ready[self.cases[n].id] for n in places if self.cases[n].id in ready]
 
     def _round(self, name, kept, out, outcome: Outcome, ready):
-        """Train the networks of a round and judge them together."""
+        """Train the networks of a round."""
         parameters, context = self.parameters, self.context
         if not any(case.places for case in kept):
             raise InputError("No case to learn from has a labelled voxel; correct the label images or the split.")
@@ -173,25 +176,72 @@ class _Run:
                 out, self.preparation, self.plan, self.patch, self.names, self.device, self.mirrored,
                 reduced=parameters.precision != "full",
             )  # fmt: skip
-        with context.part(0.0, 0.95) as part:
-            trained = run_round(
-                self.architecture, self.arguments, self.choices.start, batches, loss, self.choices.settings, validate,
-                self.folder / name, part, f"{self.identity} {name}", self.team, self.device, self.teacher,
-                parameters.networks,
-            )  # fmt: skip
+        trained = run_round(
+            self.architecture, self.arguments, self.choices.start, batches, loss, self.choices.settings, validate,
+            self.folder / name, context, f"{self.identity} {name}", self.team, self.device, self.teacher,
+            parameters.networks,
+        )  # fmt: skip
         states = [one.state for one in trained]
         outcome.states += states
         outcome.trained.append(trained)
-        if not out:
-            return
-        judged = None
+        if out:
+            outcome.unseen.append((states, out))
+
+    def _judge(self, outcome: Outcome):
+        """Judge the networks of each round together, with the background favoured as the other rounds want it."""
+        found = None
         if self.team.leads:
-            network = network_of(self.architecture, self.arguments, states, self.device)
-            with context.part(0.95, 1.0) as part:
-                judged = parts.judge(
-                    network, out, self.preparation, self.plan, self.patch, self.device, part, self.mirrored
+            with self.context.part(0.97, 0.985) as part:
+                bias, shifts, self.shift = self._shifts(outcome.unseen, part)
+            found = []
+            for number, ((states, out), shift) in enumerate(zip(outcome.unseen, shifts), start=1):
+                network = self._network([shifted(state, bias, shift) for state in states])
+                with self.context.part(
+                    0.985 + 0.015 * (number - 1) / len(shifts), 0.985 + 0.015 * number / len(shifts)
+                ) as part:
+                    judged = parts.judge(
+                        network, out, self.preparation, self.plan, self.patch, self.device, part, self.mirrored
+                    )
+                found.append((judged.cases, judged.dice))
+            outcome.states = [shifted(state, bias, self.shift) for state in outcome.states]
+        outcome.judged = self.team.agreed(found)
+
+    def _shifts(self, unseen, context):
+        """The bias to change, the shift for each round, chosen on the others, and the one for the package."""
+        import torch
+
+        plain = None, [0.0] * len(unseen), 0.0
+        if len(unseen) < 2 or not self.parameters.correct_size:
+            return plain
+        window = self.patch[3 - self.plan.dimensions :]
+        example = torch.zeros((1, self.channels, *window), device=self.device)
+        bias = background_bias(self._network(unseen[0][0][:1]), example)
+        if bias is None:
+            self.context.log("This network ends without a bias; the size of what it finds is not corrected.")
+            return plain
+        overlaps = []
+        for number, (states, out) in enumerate(unseen):
+            with context.part(number / len(unseen), (number + 1) / len(unseen)) as part:
+                overlaps.append(
+                    parts.shift_overlaps(
+                        self._network(states),
+                        out,
+                        self.preparation,
+                        self.plan,
+                        self.patch,
+                        self.device,
+                        part,
+                        self.mirrored,
+                    )  # fmt: skip
                 )
-        outcome.judged.append(self.team.agreed(judged and (judged.cases, judged.dice)))
+        others = [np.concatenate(overlaps[:n] + overlaps[n + 1 :]) for n in range(len(overlaps))]
+        return (
+            bias, [best_shift(o, parts.mean_dice) for o in others],
+            best_shift(np.concatenate(overlaps), parts.mean_dice),
+        )  # fmt: skip
+
+    def _network(self, states):
+        return network_of(self.architecture, self.arguments, states, self.device)
 
     def _class_weights(self, cases):
         """Of the cross-entropy, if they are wanted."""
@@ -255,10 +305,18 @@ class _Run:
         summary = Summary(
             origin_name(self.collection), len(used), len({c.case.patient for c in used}),
             data_hash(c.case.content_hash(False) for c in used),
-            f"Segments: {', '.join(self.names)}; patches of {shape} voxels.{self._taught_by(ready)}", figures, by_round,
-            judged_on, _limits(self.plan, used, judged_cases, self.teacher is not None),
+            f"Segments: {', '.join(self.names)}; patches of {shape} voxels.{self._taught_by(ready)}{self._corrected()}",
+            figures, by_round, judged_on, _limits(self.plan, used, judged_cases, self.teacher is not None),
         )  # fmt: skip
         return summary, Table(columns, "Dice")
+
+    def _corrected(self) -> str:
+        if not self.shift:
+            return ""
+        return (
+            f" {self.shift:+g} is added to the background's score, chosen on all folds' unseen cases; for the figures "
+            "of a fold it was chosen on those of the others."
+        )
 
     def _taught_by(self, ready) -> str:
         if self.teacher is None:

@@ -67,7 +67,7 @@ def train_segments(data, folder, context=None, **parameters):
 @pytest.fixture(scope="module")
 def trained(balls, tmp_path_factory):
     folder = tmp_path_factory.mktemp("training") / "run"
-    return train_segments(balls, folder, steps=60, rate=1e-2, folds=2), folder
+    return train_segments(balls, folder, steps=60, rate=1e-2, folds=2, correct_size=False), folder
 
 
 def test_a_folder_becomes_a_model_that_finds_the_segments(trained, balls):
@@ -94,8 +94,11 @@ def test_figures_are_those_of_the_network_on_the_unseen_cases(trained, balls):
     check_figures(*trained, balls, 1)
 
 
-def check_figures(results, folder, balls, count):
-    """Each fold's networks are applied to its own held-out files by hand, without the code that judged them."""
+def check_figures(results, folder, balls, count, shifts=(0.0, 0.0)):
+    """Each fold's networks are applied to its own held-out files by hand, without the code that judged them.
+
+    ``shifts`` are added to the background's scores of each fold.
+    """
     from MedImgAILib.core.model_networks import build
     from MedImgAILib.training.checkpoints import load_state
 
@@ -116,6 +119,8 @@ def check_figures(results, folder, balls, count):
             given = torch.from_numpy(np.pad(image, pads)[None, None].astype(np.float32))
             plain = sum(network(given) for network in networks) / count
             turned = sum(network(given.flip(-1)) for network in networks) / count
+            for each in (plain, turned):
+                each[:, 0] += shifts[int(fold) - 1]
             scores = (plain.softmax(1) + turned.softmax(1).flip(-1))[0].argmax(0)
         found = scores.numpy()[tuple(slice(a, a + n) for (a, _), n in zip(pads, image.shape))]
         a, b = found == 1, labels == 1
@@ -130,9 +135,46 @@ class Stops(Context):
             raise Cancelled
 
 
+def test_the_size_is_corrected_by_what_the_other_folds_want(balls, tmp_path, monkeypatch):
+    """Overlaps are told so that the first fold wants 0.75, the second -0.25 and both together 0.25."""
+    from MedImgAILib.training import segmentation
+    from MedImgAILib.training.checkpoints import load_state
+    from MedImgAILib.training.decision import SHIFTS, background_bias
+
+    def told(network, cases, *_):
+        wanted = 0.75 if not calls else -0.25
+        calls.append(len(cases))
+        return np.tile(1 - 0.1 * (SHIFTS[None, :, None] - wanted) ** 2, (len(cases), 1, 2))
+
+    calls = []
+    monkeypatch.setattr(segmentation, "shift_overlaps", told)
+    results = train_segments(balls, tmp_path / "run", steps=20, rate=1e-2, folds=2, network="dynunet")
+    assert calls == [4, 4]
+    check_figures(results, tmp_path / "run", balls, 1, shifts=(-0.25, 0.75))
+    package = ModelPackage.load(tmp_path / "run" / "model")
+    window = package.card.inference.window[::-1]
+    bias = background_bias(package.networks("cpu")[0], torch.zeros(1, 1, *window))
+    for number, network in enumerate(package.networks("cpu"), start=1):
+        state = load_state(next((tmp_path / "run" / f"fold_{number}").glob("best-*.pt")))["state"]
+        change = network.state_dict()[bias] - state[bias]
+        assert change.tolist() == pytest.approx([0.25, 0, 0], abs=1e-6)
+    assert "+0.25 is added to the background's score" in package.card.training_data
+
+
+def test_the_size_of_what_is_found_is_corrected(balls, tmp_path):
+    """Barely trained networks find balls better with it, though it was chosen on other balls."""
+    figures = {}
+    for correct in (False, True):
+        results = train_segments(
+            balls, tmp_path / str(correct), steps=20, rate=1e-2, folds=2, network="dynunet", correct_size=correct
+        )
+        figures[correct] = np.mean([results["metrics"].columns[f"Dice {name}"] for name in ("Shell", "Core")])
+    assert figures[True] > figures[False]
+
+
 def test_several_networks_of_a_fold_judge_together_and_are_all_kept(balls, tmp_path):
     """Figures, weights and curves of two networks for each of two folds, cancelled in between."""
-    short = {"steps": 20, "rate": 1e-2, "folds": 2, "networks": 2}
+    short = {"steps": 20, "rate": 1e-2, "folds": 2, "networks": 2, "correct_size": False}
     with pytest.raises(Cancelled):
         train_segments(balls, tmp_path / "run", Stops("cpu", 1), **short)
     first = (tmp_path / "run" / "fold_1" / "network_1" / "last.pt").read_bytes()
