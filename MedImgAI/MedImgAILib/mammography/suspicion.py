@@ -114,7 +114,7 @@ def findings(mass, radius_mm, cluster, pixel_mm: float, threshold: float, most: 
     while len(found) < most:
         row, column = np.unravel_index(int(np.argmax(both)), both.shape)
         strength = float(both[row, column])
-        if strength < threshold:
+        if strength < threshold or strength <= 0:
             break
         is_mass = mass[row, column] >= cluster[row, column]
         extent = float(radius_mm[row, column]) if is_mass else CLUSTER_MM / 2

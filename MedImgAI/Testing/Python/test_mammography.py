@@ -55,7 +55,9 @@ def test_a_group_of_calcifications_is_found():
     assert (nearest <= 3).all() and len(places) <= len(spots) + 2
     cluster = suspicion.cluster_likeness(places, image.shape, 0.1)
     assert cluster[300, 200] == 1.0 and cluster[50, 50] == 0.0
-    found = suspicion.findings(np.zeros(image.shape), np.zeros(image.shape), cluster, 0.1, 0.5)
+    nothing = np.zeros(image.shape)
+    assert not suspicion.findings(nothing, nothing, nothing, 0.1, 0.0), "what is not striking at all is no place"
+    found = suspicion.findings(nothing, nothing, cluster, 0.1, 0.5)
     assert found[0].kind == "calcifications" and np.hypot(found[0].row - 300, found[0].column - 200) < 60
 
 

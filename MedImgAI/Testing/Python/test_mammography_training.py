@@ -285,6 +285,36 @@ def test_headers_are_read_in_training(tmp_path):
         read_exams(str(table))
 
 
+def test_a_network_of_pictures_answers_as_it_was_judged(tmp_path):
+    """The test part's probabilities are those that the stored model gives the same pictures; repeated, it goes on."""
+    pytest.importorskip("torch")
+    lines = write_exams(tmp_path, 6, seed=1, **SMALL).read_text().splitlines()
+    told = [f"{line},{'test' if line.split(',')[1] >= 'p004' else 'train'}" for line in lines[1:]]
+    (tmp_path / "parts.csv").write_text("\n".join([f"{lines[0]},split", *told]))
+    parameters = {
+        "learner": "network",
+        "folder": str(tmp_path / "run"),
+        "epochs": 1.0,
+        "resolution_mm": 4.0,
+        "folds": 2,
+    }
+    out = train(tmp_path / "parts.csv", model=str(tmp_path / "one"), **parameters)
+    again = train(tmp_path / "parts.csv", model=str(tmp_path / "two"), **parameters)
+    cards = [ModelPackage.load(tmp_path / name).card for name in ("one", "two")]
+    assert cards[0].weights_sha256 == cards[1].weights_sha256 and len(cards[0].members) == 1
+    found, same = (dict(zip(o["predictions"].columns["case"], o["predictions"].columns["probability cancer"]))
+                   for o in (out, again))  # fmt: skip
+    assert found == same
+    fold = dict(zip(out["predictions"].columns["case"], out["predictions"].columns["fold"]))
+    assert all(fold[f"p00{n} left"] == fold[f"p00{n} right"] == 0 for n in (4, 5)) and set(fold.values()) == {0, 1, 2}
+    for patient in ("p004", "p005"):
+        entries = [e for e in read_exams(str(tmp_path / "parts.csv"))[0] if e.patient == patient]
+        exam = {f"{e.side}_{e.projection}": e.read() for e in entries}
+        result = BreastScreening().execute(exam, {"model": str(tmp_path / "one"), "pixel_mm": PIXEL}, Context("cpu"))
+        shown = dict(zip(result["breasts"].columns["breast"], result["breasts"].columns["probability cancer"]))
+        assert shown == pytest.approx({s: found[f"{patient} {s.lower()}"] for s in ("Left", "Right")}, abs=1e-6)
+
+
 def test_the_network_sees_the_breast_and_its_map_returns_to_the_place():
     from MedImgAILib.mammography.network import on_picture, prepared
     from MedImgAILib.mammography.phantom import drawn
