@@ -121,7 +121,7 @@ def prepare_exam(images: dict[str, Volume], brain: Segmentation | None, paramete
     Raises
     ------
     InputError
-        If the images cannot be registered, or no brain is found.
+        If the images cannot be registered, no brain is found, or an image shows nothing there.
     """
     notes: list[str] = []
     with context.part(0.0, 0.6):
@@ -131,6 +131,10 @@ def prepare_exam(images: dict[str, Volume], brain: Segmentation | None, paramete
         mask = _brain(aligned, brain, parameters.stripping, notes, context)
     if mask.sum() * aligned[reference].geometry.voxel_volume_mm3 < 1000:
         raise InputError("The brain mask holds less than 1 mL; check the mask and the images.")
+    for name, volume in aligned.items():
+        if np.ptp(volume.array[mask]) == 0:
+            elsewhere = "" if name == reference else f", or see whether it lies where {reference} does"
+            raise InputError(f"{name} is the same everywhere in the brain; leave it out{elsewhere}.")
     ready, evened = {}, []
     for number, (name, volume) in enumerate(aligned.items()):
         with context.part(0.75 + 0.25 * number / len(aligned), 0.75 + 0.25 * (number + 1) / len(aligned)) as part:

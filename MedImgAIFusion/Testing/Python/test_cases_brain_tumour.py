@@ -77,6 +77,19 @@ def test_a_given_brain_mask_is_used():
         exam.prepare_exam(given(t1c=images["T1c"]), empty, settings(), Context("cpu"))
 
 
+def test_an_image_that_shows_nothing_of_the_brain_is_refused():
+    """Blank, or somewhere else and not registered: neither is an image of this brain."""
+    images, _ = made_up(0)
+    away = np.eye(4)
+    away[0, 3] = 500.0
+    brain = Segmentation.from_labels((images["T1c"].array > 0).astype(np.uint8), images["T1c"].geometry,
+                                     [Segment("Brain", 1)])  # fmt: skip
+    blank = images["FLAIR"].with_array(np.full(images["FLAIR"].array.shape, 7, np.float32))
+    for flair, mask in ((images["FLAIR"].transformed(away), brain), (blank, brain)):
+        with pytest.raises(InputError, match="FLAIR is the same everywhere in the brain"):
+            exam.prepare_exam(given(t1c=images["T1c"], flair=flair), mask, settings(alignment="never"), Context("cpu"))
+
+
 def test_a_head_needs_a_network_and_that_needs_t1():
     images, _ = made_up(0)
     head = {name: v.with_array(v.array + 10, name=name) for name, v in images.items()}
