@@ -59,7 +59,7 @@ def _table(search: Search, found: Found) -> Table:
     if search.length == "epochs":
         columns["epochs"] = np.array([r.amount for r in results], float)
     columns["steps"] = np.array([r.steps for r in results], float)
-    columns["minutes"] = np.array([r.seconds / 60 for r in results])
+    columns["minutes"] = np.array([round(r.seconds / 60, 2) for r in results])
     columns["note"] = tuple("best" if r == found.best else r.failed for r in results)
     return Table(columns, f"Search by {search.figures[0]}", {"minutes": "min"})
 
