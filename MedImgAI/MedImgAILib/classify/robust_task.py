@@ -190,7 +190,7 @@ class TrainRobust(Task):
             for where, found in rows.items() for figure, value in found.items() if np.isfinite(value)
         }  # fmt: skip
         card = ModelCard(
-            id=identifier(parameters.name)[:80],
+            id=identifier(parameters.name),
             version="1.0.0",
             title=parameters.name,
             task="classification",

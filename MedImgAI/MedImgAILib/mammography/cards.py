@@ -24,7 +24,7 @@ _INTENDED = (
 def card_of(parameters, pictures: list[Measured], breasts: Breasts, classes, figures: Table, diagnosis) -> ModelCard:
     """The card: data with their hash, figures on patients that were not learnt from, limits."""
     return ModelCard(
-        id=identifier(parameters.name)[:80],
+        id=identifier(parameters.name),
         version="1.0.0",
         title=parameters.name,
         task="classification",

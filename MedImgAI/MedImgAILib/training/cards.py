@@ -107,9 +107,10 @@ def origin_name(collection) -> str:
 
 
 def identifier(name: str) -> str:
-    """An id of a card from a title."""
+    """An id of a card from a title, of 80 characters at most."""
     text = re.sub(r"[^a-z0-9_.-]+", "_", name.strip().lower()).strip("_.-")
-    return text if re.match("[a-z]", text) else f"model_{text}".rstrip("_")
+    text = text if re.match("[a-z]", text) else f"model_{text}"
+    return text[:80].rstrip("_.-")
 
 
 def _numbered(segments) -> tuple[Segment, ...]:

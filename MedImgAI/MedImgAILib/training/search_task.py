@@ -22,7 +22,7 @@ from . import options
 from .classification_task import TrainClassification
 from .segmentation_task import CPU_STEPS, GPU_STEPS, TrainSegmentation
 from .sources import read_collection
-from .task_parts import REQUIREMENTS
+from .task_parts import REQUIREMENTS, check_name
 
 _TASKS = {"segmentation": TrainSegmentation(), "classification": TrainClassification()}
 _SHARED = ("data", "table", "name", "modality", "held_out_percent", "patient_pattern", "label_column")
@@ -89,6 +89,7 @@ class SearchSettings(Task):
             raise InputError("Data: give either a data folder or a data table.")
         if not parameters.folder:
             raise ParameterError("Training folder: no folder was given; choose an empty one.")
+        check_name(parameters)
 
     def example(self):
         import numpy as np

@@ -34,6 +34,18 @@ def check_source(parameters: SimpleNamespace, from_scene: bool, scene: str):
         raise InputError(f"Data: give exactly one of a data folder, a data table, or {scene}.")
     if not parameters.folder:
         raise ParameterError("Training folder: no folder was given; choose an empty one.")
+    check_name(parameters)
+
+
+def check_name(parameters: SimpleNamespace):
+    """Refuse an empty title before anything is learnt.
+
+    Raises
+    ------
+    ParameterError
+    """
+    if not parameters.name.strip():
+        raise ParameterError("Name of the model: it is empty; give the model a title.")
 
 
 def quick(name: str) -> dict:

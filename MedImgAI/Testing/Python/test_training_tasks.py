@@ -290,6 +290,17 @@ def test_a_package_of_another_network_is_refused(trained, balls, tmp_path):
         train_segments(balls, tmp_path / "a", tuning="lora")
 
 
+def test_any_title_but_an_empty_one_will_do(balls, tmp_path):
+    for task in (train_segments, train_classes):
+        with pytest.raises(ParameterError, match="Name of the model: it is empty"):
+            task(balls, tmp_path / "a", name=" ")
+    assert not (tmp_path / "a").exists()
+    title = "7 Tesla, " + "very " * 30 + "long"
+    train_segments(balls, tmp_path / "a", name=title, steps=1)
+    card = ModelPackage.load(tmp_path / "a" / "model").card
+    assert card.title == title and card.id.startswith("model_7_tesla_very") and len(card.id) <= 80
+
+
 # Classification
 
 
